@@ -1,0 +1,22 @@
+# The proxy and nothing else: built in one stage, run from another without build tools, as a user without rights.
+#   docker build -t kveil .
+#   docker run --read-only --cap-drop=ALL -v ./kveil.yaml:/etc/kveil/kveil.yaml:ro kveil run --config /etc/kveil/kveil.yaml
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+WORKDIR /src
+RUN python3 -m venv /opt/kveil
+COPY pyproject.toml README.md LICENSE ./
+COPY protocol protocol
+COPY proxy proxy
+RUN /opt/kveil/bin/pip install --no-cache-dir .
+
+FROM ${BASE}
+COPY --from=build /opt/kveil /opt/kveil
+# Where a key file may live; mount a volume over it to keep the keys.
+RUN install -d -o 65532 -g 65532 -m 0700 /var/lib/kveil
+ENV PATH=/opt/kveil/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 65532:65532
+WORKDIR /var/lib/kveil
+ENTRYPOINT ["kveil"]
+CMD ["run"]

@@ -1,0 +1,52 @@
+# Everything a developer or CI needs. Only Python 3.11 or newer must be there; `make help` lists the targets.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint format test test-fast demo bench clean
+.DELETE_ON_ERROR:
+
+help:  ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Make .venv with all that tests and checks need
+
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Kveil needs Python 3.11 or newer: install it, or name it with make PYTHON=..."; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) lacks its venv module: install it (on Debian: apt install python3-venv)"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
+	@touch $@
+
+
+lint: setup  ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup  ## Put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint  ## Run everything: checks, and all tests with a real Kafka
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+test-fast: setup  ## Run the tests that need no broker
+	$(BIN)/python -m pytest -m "not broker" $(ARGS)
+
+demo: setup  ## Show it at work (KEEP=1 leaves it running, KAFKA=real uses Apache Kafka)
+	$(BIN)/kveil demo $(if $(KEEP),--keep) $(if $(KAFKA),--kafka $(KAFKA))
+
+bench: setup  ## Measure what sealing costs
+	$(BIN)/python -m tests.bench $(ARGS)
+
+clean:  ## Remove what the targets made
+	rm -rf $(VENV) dist build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .import_linter_cache tests/support/kafkajs/node_modules
+	find proxy protocol tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,109 @@
+"""From an epoch key to the key of one batch (FORMAT.md, section 6).
+
+An epoch key is 32 random bytes, one per process, topic and epoch. Each batch gets a key of its own from it
+and a fresh 24-byte salt, so nonces never meet, and everything that a batch is bound to goes into that
+derivation.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import NamedTuple
+
+from kveil.protocol.envelope import crypto
+from kveil.protocol.envelope.errors import Reason, Unopenable
+from kveil.protocol.envelope.header import KID_LENGTH, KeyBlock, encode_extensions, lp
+
+EPOCH_KEY_LENGTH = 32
+
+# Past these an epoch key is replaced: far below what the cipher allows, and what a thief of one key gets is
+# bounded.
+MAX_EPOCH_BATCHES = 2**32
+MAX_EPOCH_BYTES = 32 * 2**40
+MAX_EPOCH_SECONDS = 24 * 60 * 60
+
+_KID = b"kveil/v1/kid\x00"
+_BATCH = b"kveil/v1/batch\x00"
+_PARTITION = Struct(">i")
+_NONCE_END = crypto.KEY_LENGTH + crypto.NONCE_LENGTH
+_BATCH_LENGTH = _NONCE_END + 32
+
+
+class BatchKeys(NamedTuple):
+    """What one batch is sealed with. Never logged, never kept."""
+
+    key: bytes
+    nonce: bytes
+    commitment: bytes
+
+    def __repr__(self) -> str:
+        return "BatchKeys(redacted)"
+
+
+def new_epoch_key_secret() -> bytes:
+    """32 bytes from the system's random source."""
+    return os.urandom(EPOCH_KEY_LENGTH)
+
+
+def derive_kid(secret: bytes, *, realm: str, topic: str, provider: int, producer_id: bytes = b"") -> bytes:
+    """The 16-byte id of an epoch key. Raises Unopenable if the key is not 32 bytes long."""
+    return _kid_and_check(secret, realm, topic, provider, producer_id)[:KID_LENGTH]
+
+
+def derive_kid_check(
+    secret: bytes, *, realm: str, topic: str, provider: int, producer_id: bytes = b""
+) -> bytes:
+    """The 32-byte check value that an announcement gives beside the kid. Raises like `derive_kid`."""
+    return _kid_and_check(secret, realm, topic, provider, producer_id)[KID_LENGTH:]
+
+
+def _kid_and_check(secret: bytes, realm: str, topic: str, provider: int, producer_id: bytes) -> bytes:
+    # HMAC pads a shorter key with zeros, so two lengths could share a kid.
+    if len(secret) != EPOCH_KEY_LENGTH:
+        raise Unopenable(Reason.KEY_LENGTH)
+    info = _KID + _place(realm, topic) + bytes((provider,)) + lp(producer_id)
+    return crypto.hkdf_expand(secret, info, KID_LENGTH + 32)
+
+
+def _place(realm: str, topic: str) -> bytes:
+    if not realm or not topic:
+        raise ValueError("realm and topic must not be empty")
+    return lp(realm.encode()) + lp(topic.encode())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EpochKey:
+    """An epoch key with what it is good for. Raises Unopenable if the kid is not the secret's.
+
+    Equal only to itself: comparing secrets field by field would leak where they differ.
+    """
+
+    secret: bytes = field(repr=False)
+    realm: str
+    topic: str
+    kid: bytes
+    block: KeyBlock = field(repr=False)
+    producer_id: bytes = b""
+    # The same for every batch of the epoch, so made once.
+    extensions: bytes = field(init=False, repr=False)
+    _batch_info: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        kid = derive_kid(
+            self.secret,
+            realm=self.realm,
+            topic=self.topic,
+            provider=self.block.provider,
+            producer_id=self.producer_id,
+        )
+        crypto.check_equal(self.kid, kid, Reason.KID)
+        object.__setattr__(self, "extensions", encode_extensions(self.block))
+        object.__setattr__(self, "_batch_info", _BATCH + _place(self.realm, self.topic))
+
+    def batch_keys(self, partition: int, header: bytes, extensions: bytes) -> BatchKeys:
+        """Key, nonce and commitment of the batch whose envelope begins with `header` and `extensions`."""
+        info = b"".join((self._batch_info, _PARTITION.pack(partition), header, extensions))
+        made = crypto.hkdf_expand(self.secret, info, _BATCH_LENGTH)
+        return BatchKeys(made[: crypto.KEY_LENGTH], made[crypto.KEY_LENGTH : _NONCE_END], made[_NONCE_END:])

@@ -1,0 +1,85 @@
+"""Cutting a stream of bytes into Kafka's frames: a signed 32-bit size, then so many bytes.
+
+The buffer is made for `asyncio.BufferedProtocol`: sockets write into it, frames are views of it, and nothing is
+copied on the way but the piece of a frame that the buffer's end cut off.
+"""
+
+from collections.abc import Sequence
+
+from kveil.protocol.kafka.errors import FrameError
+from kveil.protocol.kafka.primitives import Buffer
+
+SIZE_LENGTH = 4
+INITIAL_CAPACITY = 16 * 1024
+"""Small, because idle connections outnumber busy ones."""
+_LEAST_ROOM = 4 * 1024
+"""Below this much free space the started frame is moved to the front: a read into less isn't worth its call."""
+
+
+class FrameBuffer:
+    """The bytes received on one side of a connection that have not been taken as frames yet."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._data = memoryview(bytearray(INITIAL_CAPACITY))
+        self._start = 0
+        self._end = 0
+        self._needed = SIZE_LENGTH
+
+    def free_space(self) -> memoryview:
+        """Return where the next received bytes go. Frames taken before are overwritten from here on."""
+        pending = self._end - self._start
+        capacity = len(self._data)
+        if capacity - self._start < self._needed or capacity - self._end < _LEAST_ROOM:
+            old = self._data
+            if self._start == 0 and pending <= capacity // 2:
+                return old[self._end :]
+            # Growing with what has arrived, not with what was announced: an announcement costs its sender nothing.
+            if self._needed + _LEAST_ROOM > capacity and pending > capacity // 2:
+                grown = min(max(2 * capacity, INITIAL_CAPACITY), self._limit + SIZE_LENGTH + _LEAST_ROOM)
+                self._data = memoryview(bytearray(grown))
+            self._data[:pending] = old[self._start : self._end]
+            self._start, self._end = 0, pending
+        return self._data[self._end :]
+
+    def received(self, count: int) -> None:
+        """Take note that `count` bytes were written to the free space."""
+        self._end += count
+
+    def next_frame(self) -> memoryview | None:
+        """Return the next whole frame without its size, or None. Valid until `free_space` is called.
+
+        :raises FrameError: the size is negative or over the limit.
+        """
+        start = self._start
+        available = self._end - start
+        if available < SIZE_LENGTH:
+            self._needed = SIZE_LENGTH
+            return None
+        size = int.from_bytes(self._data[start : start + SIZE_LENGTH], "big", signed=True)
+        if not 0 <= size <= self._limit:
+            raise FrameError(_describe_size(size, self._limit))
+        self._needed = SIZE_LENGTH + size
+        if available < self._needed:
+            return None
+        frame = self._data[start + SIZE_LENGTH : start + self._needed]
+        self._start = start + self._needed
+        if self._start == self._end:
+            self._start = self._end = 0
+        return frame
+
+
+def write_frame(pieces: Sequence[Buffer]) -> list[Buffer]:
+    """Return the pieces with the frame's size in front."""
+    return [sum(map(len, pieces)).to_bytes(SIZE_LENGTH, "big"), *pieces]
+
+
+def _describe_size(size: int, limit: int) -> str:
+    head = (size & 0xFFFFFFFF).to_bytes(4, "big")
+    if head[:2] == b"\x16\x03":
+        return "this looks like TLS, and the listener speaks plaintext: set security.protocol to PLAINTEXT or SASL_PLAINTEXT"
+    if head in (b"GET ", b"POST", b"HEAD", b"PUT "):
+        return "this looks like HTTP, not Kafka"
+    if size < 0:
+        return f"a frame of {size} bytes: not Kafka's protocol"
+    return f"a frame of {size} bytes is over the limit of {limit} (limits.frame_bytes)"

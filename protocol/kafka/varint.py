@@ -1,0 +1,53 @@
+"""Zigzag varints, as records use them (Kafka's protocol guide, VARINT and VARLONG; KIP-98).
+
+Seven bits a byte, least significant first, high bit set on all but the last. Zigzag maps 0, -1, 1, -2 to 0,
+1, 2, 3.
+"""
+
+from __future__ import annotations
+
+from kveil.protocol.kafka.errors import CorruptBatch
+from kveil.protocol.kafka.primitives import Buffer
+
+_VARINT_BYTES = 5
+_VARLONG_BYTES = 10
+
+
+def write_varint(value: int) -> bytes:
+    """`value` (signed, any size up to 64 bits) as a zigzag varint of 1 to 10 bytes."""
+    rest = value << 1 if value >= 0 else ((-value) << 1) - 1
+    if rest < 0x80:
+        return bytes((rest,))
+    out = bytearray()
+    while rest >= 0x80:
+        out.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    out.append(rest)
+    return bytes(out)
+
+
+def read_varint(buf: Buffer, pos: int) -> tuple[int, int]:
+    """The 32-bit zigzag varint at `pos` and the position after it. Raises CorruptBatch if cut or too long."""
+    if 0 <= pos < len(buf) and (byte := buf[pos]) < 0x80:  # most are one byte
+        return (byte >> 1) ^ -(byte & 1), pos + 1
+    return _read(buf, pos, _VARINT_BYTES, 32)
+
+
+def read_varlong(buf: Buffer, pos: int) -> tuple[int, int]:
+    """The 64-bit zigzag varint at `pos` and the position after it. Raises CorruptBatch if cut or too long."""
+    return _read(buf, pos, _VARLONG_BYTES, 64)
+
+
+def _read(buf: Buffer, pos: int, most: int, bits: int) -> tuple[int, int]:
+    if pos < 0:
+        raise CorruptBatch("varint before the start")
+    raw = shift = 0
+    for at in range(pos, min(pos + most, len(buf))):
+        byte = buf[at]
+        raw |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if raw >> bits:
+                break
+            return (raw >> 1) ^ -(raw & 1), at + 1
+        shift += 7
+    raise CorruptBatch("varint cut short or too long")

@@ -1,0 +1,45 @@
+"""Decisions that somebody may have to answer for, as CloudEvents 1.0 in JSON.
+
+    audit("plain.passed", "orders", rule="topics[0]", records=12)
+
+Each is a log line `audit` for now, at info level whatever the subject, its event under `cloudevent`.
+"""
+
+import os
+import socket
+import uuid
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+from kveil.proxy.log import get_logger, redact
+
+SPEC_VERSION: Final = "1.0"
+TYPE_PREFIX: Final = "io.kveil."
+_log = get_logger(__name__)
+
+
+# What can be decided. The names are for ever: others filter by them.
+AuditType = Literal[
+    "key.created",  # an epoch key was made and wrapped; subject: topic
+    "key.refused",  # an envelope's key is not to be had; subject: topic
+    "key.unwrapped",  # a reader's epoch key was unwrapped; subject: topic
+    "plain.passed",  # a rule let plain records through; subject: topic
+    "records.skipped",  # an operator's `skip` was applied; subject: topic/partition
+    "topic.renamed",  # the broker gave a topic id a second name, which was refused; subject: the second name
+]
+
+
+def audit(kind: AuditType, /, subject: str, **data: object) -> dict[str, object]:
+    """Records one decision, and returns the event. `subject` is what it was about."""
+    event = {
+        "specversion": SPEC_VERSION,
+        "id": str(uuid.uuid4()),
+        "source": f"/kveil/{socket.gethostname()}/{os.getpid()}",
+        "type": f"{TYPE_PREFIX}{kind}",
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "subject": subject,
+        "datacontenttype": "application/json",
+        "data": redact(data),
+    }
+    _log.info("audit", cloudevent=event)
+    return event

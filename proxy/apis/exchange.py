@@ -1,0 +1,103 @@
+"""One request and its answer, and what may become of them.
+
+A module of this package holds one API that is rewritten. Its class names the fields it looks at as shapes and fills
+in some of four methods, which come in pairs: first what is needed, then the rewriting, which finds all of it there
+or a failure in its place.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kveil.protocol.kafka.headers import RequestHeader
+from kveil.protocol.kafka.primitives import Buffer
+from kveil.protocol.kafka.splice import Edit, FrozenShape, Walked, Walker, request_walker, response_walker
+from kveil.proxy.context import Connection
+from kveil.proxy.errors import CloseConnection
+from kveil.proxy.needs import Need
+
+_MS_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forward:
+    """The request goes on to the broker."""
+
+    pieces: Sequence[Buffer] | None = None
+    """The new frame, None for the very same bytes."""
+    is_answered: bool = True
+    """False for acks=0, which has no response."""
+    then_close: str | None = None
+    """Close the connection afterwards, for this reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The proxy answers in the broker's place."""
+
+    frame: bytes
+
+
+Outcome = Forward | Answer
+
+
+class Exchange:
+    """One request of an API that is rewritten, from its arrival to its answer."""
+
+    REQUEST: ClassVar[FrozenShape] = FrozenShape({})
+    RESPONSE: ClassVar[FrozenShape] = FrozenShape({})
+    CARRIES_ADDRESSES: ClassVar[bool] = False
+    """Whether the answer may hold brokers' addresses, so that fields unknown to the schema are dropped from it."""
+
+    def __init__(self, frame: memoryview, header: RequestHeader, connection: Connection) -> None:
+        self.frame = frame
+        self.header = header
+        self.connection = connection
+        self.failures: dict[Need, Exception] = {}
+        """The needs that could not be met, and why."""
+        self.throttle_ms = 0
+        """How long the broker throttled the proxy's own questions for this request: told to the client (KIP-219)."""
+
+    def request_needs(self) -> Sequence[Need]:
+        """Return what `request` must have."""
+        return ()
+
+    def request(self) -> Outcome:
+        """Return what becomes of the request."""
+        return Forward()
+
+    def response_needs(self, frame: memoryview) -> Sequence[Need]:  # noqa: ARG002 - for those that override it
+        """Return what `response` must have."""
+        return ()
+
+    def response(self, frame: memoryview) -> Sequence[Buffer] | None:  # noqa: ARG002
+        """Return the new answer, None for the very same bytes."""
+        return None
+
+    # For the subclasses ------------------------------------------------------------------------------------------
+
+    def walk_request(self) -> Walked:
+        """Walk the request by the class's shape."""
+        return request_walker(self.header.api_key, self.header.api_version, self.REQUEST)(self.frame)
+
+    @property
+    def response_walker(self) -> Walker:
+        """The walker over answers of the version that the client asked with."""
+        key, version = self.header.api_key, self.header.api_version
+        return response_walker(key, version, self.RESPONSE, drop_unknown=self.CARRIES_ADDRESSES)
+
+    def throttle_edits(self, frame: memoryview, span: tuple[int, int] | None) -> list[Edit]:
+        """Return the edit that adds the throttling of the proxy's own questions to the answer's."""
+        if not self.throttle_ms or span is None:
+            return []
+        start, end = span
+        throttle = int.from_bytes(frame[start:end], "big", signed=True) + self.throttle_ms
+        return [Edit(start, end, [min(throttle, _MS_MAX).to_bytes(4, "big", signed=True)])]
+
+    def topic_name(self, name: str | None, topic_id: bytes | None) -> str | None:
+        """Return the topic's name, None for an id that isn't known."""
+        if topic_id is None:
+            if name is None:
+                raise CloseConnection("a topic without a name")
+            return name
+        return self.connection.shared.topic_names.find(topic_id)

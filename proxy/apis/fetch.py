@@ -1,0 +1,173 @@
+"""Fetch: record sets are opened.
+
+A partition that can't be opened gets an error and no records; the others are delivered. Partitions are neither added
+nor dropped, since an incremental session lists the changed ones only (KIP-227).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from kveil.protocol.kafka.messages import encode_response
+from kveil.protocol.kafka.primitives import Buffer, write_bytes_length
+from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker, splice
+from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
+from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
+from kveil.proxy.apis.opening import FetchedRecords
+from kveil.proxy.config import Direction
+from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
+from kveil.proxy.needs import Need, TopicNameNeed
+
+_CLIENT = -1
+"""The replica id of a client."""
+
+_PARTITIONS = FrozenShape(
+    {"topics": {"topic": Want.VALUE, "topic_id": Want.VALUE, "partitions": {"partition": Want.VALUE}}}
+)
+
+NO_RECORDS_HERE = "this listener is for producers: it hands out no records"
+
+
+class _Found(NamedTuple):
+    """A partition of the answer that has records."""
+
+    error_span: tuple[int, int]
+    records_span: tuple[int, int, int]
+    records: FetchedRecords | Refused
+    """What is to be opened, or why it isn't."""
+
+
+class Fetch(Exchange):
+    """Records on their way to a consumer."""
+
+    REQUEST = FrozenShape(
+        {
+            "replica_id": Want.VALUE,
+            "replica_state": {"replica_id": Want.VALUE},
+            "topics": {"topic_id": Want.VALUE},
+        }
+    )
+    RESPONSE = FrozenShape(
+        {
+            "throttle_time": Want.SPAN,
+            "responses": {
+                "topic": Want.VALUE,
+                "topic_id": Want.VALUE,
+                "partitions": {"partition_index": Want.VALUE, "error_code": Want.SPAN, "records": Want.DATA},
+            },
+            "node_endpoints": ENDPOINT,
+        }
+    )
+    CARRIES_ADDRESSES = True
+
+    def request_needs(self) -> Sequence[Need]:
+        """Return the names of topics that the request has ids of, where they aren't known."""
+        (replica_id, state, topics), _ = self.walk_request()
+        if state is not None:
+            (replica_id,) = state
+        if replica_id not in (None, _CLIENT):
+            raise CloseConnection(f"a Fetch with replica id {replica_id}: brokers don't come through here")
+        if self.connection.direction is Direction.PRODUCE:
+            return ()
+        return name_needs(self, (topic_id for (topic_id,) in topics or ()))
+
+    def request(self) -> Outcome:
+        """Forward the request, or refuse it where no records are handed out."""
+        if self.connection.direction is not Direction.PRODUCE:
+            return Forward()
+        key, version = self.header.api_key, self.header.api_version
+        (topics,), _ = request_walker(key, version, _PARTITIONS)(self.frame)
+        refused = {"error_code": ErrorCode.TOPIC_AUTHORIZATION_FAILED, "high_watermark": -1, "records": b""}
+        responses = [
+            {
+                "topic": name,
+                "topic_id": topic_id,
+                "partitions": [{"partition_index": index, **refused} for (index,) in partitions],
+            }
+            for name, topic_id, partitions in topics or ()
+        ]
+        values = {"responses": responses}
+        return Answer(frame=encode_response(key, version, self.header.correlation_id, values))
+
+    def response_needs(self, frame: memoryview) -> Sequence[Need]:
+        """Return the keys of the answer's envelopes, where they aren't known."""
+        self._walked = self.response_walker(frame)
+        self._found = list(self._find(frame, self._walked.values[1]))
+        needs: dict[Need, None] = {}
+        for found in self._found:
+            if isinstance(found.records, FetchedRecords):
+                needs.update(dict.fromkeys(found.records.needs(self.failures)))
+        return list(needs)
+
+    def _find(self, frame: memoryview, topics: Any) -> Iterator[_Found]:
+        """Yield the partitions that have records and don't pass as they are."""
+        for name, topic_id, partitions in topics or ():
+            for index, error_span, records_span in partitions or ():
+                if records_span[1] < records_span[2]:
+                    records = find_records(
+                        self, frame, name=name, topic_id=topic_id, partition=index, records_span=records_span
+                    )
+                    if records is not None:
+                        yield _Found(error_span, records_span, records)
+
+    def response(self, frame: memoryview) -> Sequence[Buffer] | None:
+        """Return the answer with opened records and local addresses."""
+        (throttle, _, endpoints), sections = self._walked
+        compact = self.response_walker.flexible
+        edits = endpoint_edits(frame, endpoints, self.connection, compact=compact)
+        edits += self.throttle_edits(frame, throttle)
+        for found in self._found:
+            edits += self._open(found, compact=compact)
+        if not edits and not any(section.dropped for section in sections):
+            return None
+        return splice(frame, edits, sections)
+
+    def _open(self, found: _Found, *, compact: bool) -> list[Edit]:
+        start, _, end = found.records_span
+        try:
+            pieces = open_records(found.records, self.failures)
+        except Refused as error:
+            code = Edit(*found.error_span, [error.code.to_bytes(2, "big")])
+            return [code, Edit(start, end, [write_bytes_length(0, compact=compact)])]
+        return [Edit(start, end, [write_bytes_length(sum(map(len, pieces)), compact=compact), *pieces])]
+
+
+def name_needs(exchange: Exchange, topic_ids: Any) -> list[Need]:
+    """Return the needs of names for those ids that aren't known and weren't asked for in vain."""
+    find = exchange.connection.shared.topic_names.find
+    needs = [TopicNameNeed(topic_id) for topic_id in topic_ids if topic_id is not None and find(topic_id) is None]
+    return [need for need in needs if need not in exchange.failures]
+
+
+def find_records(
+    exchange: Exchange,
+    frame: memoryview,
+    *,
+    name: str | None,
+    topic_id: bytes | None,
+    partition: int,
+    records_span: tuple[int, int, int],
+) -> FetchedRecords | Refused | None:
+    """Return a partition's records, the reason to refuse them, or None where they pass as they are."""
+    connection = exchange.connection
+    topic = exchange.topic_name(name, topic_id)
+    if topic is None:
+        return Refused(ErrorCode.UNKNOWN_TOPIC_ID, "the topic id is not known here yet")
+    rule = connection.shared.policy.rule_for(topic)
+    if not rule.seal:
+        if topic_id is None or connection.shared.topic_names.was_given(connection.client, topic_id):
+            return None
+        return Refused(ErrorCode.UNKNOWN_TOPIC_ID, "this client was not told this topic id by way of the proxy")
+    records = frame[records_span[1] : records_span[2]]
+    return FetchedRecords(records, topic=topic, partition=partition, rule=rule, connection=connection)
+
+
+def open_records(
+    records: FetchedRecords | Refused, failures: dict[Need, Exception], *, whole: bool = False
+) -> list[Buffer]:
+    """Return the opened records up to the first batch that doesn't open; with `whole`, all or none.
+
+    :raises Refused: there are none to deliver.
+    """
+    if isinstance(records, Refused):
+        raise records
+    return records.open(failures, whole=whole)

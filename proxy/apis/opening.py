@@ -1,0 +1,188 @@
+"""One partition's fetched records: which keys they need, and the records opened.
+
+What a reader must refuse is refused here, also what a hostile broker could dress plain data as: old formats, control
+batches with foreign content, empty batches with bytes behind them (R2). The batches before the first that doesn't
+open are delivered; the error comes when it is the first (R5).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kveil.protocol.envelope.batch import SealedBatch, peek, unseal
+from kveil.protocol.envelope.errors import EnvelopeError, NotSealed
+from kveil.protocol.kafka.errors import BatchRefused, CorruptBatch
+from kveil.protocol.kafka.primitives import Buffer
+from kveil.protocol.kafka.record_batch import (
+    MAGIC,
+    BatchHeader,
+    check_control_batch,
+    check_empty_batch,
+    empty_batch,
+    read_header,
+    split_batches,
+)
+from kveil.proxy.admin.audit import audit
+from kveil.proxy.context import Connection
+from kveil.proxy.errors import ErrorCode, Refused
+from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
+from kveil.proxy.log import log_limited
+from kveil.proxy.needs import Need, OpeningKeyNeed
+from kveil.proxy.policy import Rule
+
+_MAGIC_AT = 16
+
+UNOPENED = "a batch can't be opened: see the log of the proxy"
+"""The one text for every envelope that doesn't open; the reason is for the log alone."""
+
+_Refusal = EnvelopeError | BatchRefused | KeyRefused
+_REFUSALS = (EnvelopeError, BatchRefused, KeyRefused)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One fetched batch and what a first look at it showed."""
+
+    view: memoryview
+    header: BatchHeader | None = None
+    sealed: SealedBatch | None = None
+    error: _Refusal | None = None
+
+
+class FetchedRecords:
+    """The records of one partition in an answer, before and after opening."""
+
+    def __init__(self, records: memoryview, *, topic: str, partition: int, rule: Rule, connection: Connection) -> None:
+        self._topic = topic
+        self._partition = partition
+        self._rule = rule
+        self._connection = connection
+        self._batches = list(self._read(records))
+
+    def _read(self, records: memoryview) -> Iterator[_Batch]:
+        try:
+            for view in split_batches(records):
+                yield self._look(view)
+        except CorruptBatch as error:
+            yield _Batch(records[:0], error=error)
+
+    def _look(self, view: memoryview) -> _Batch:
+        batch = _Batch(view)
+        try:
+            if view[_MAGIC_AT] != MAGIC:
+                raise CorruptBatch(f"a batch of magic {view[_MAGIC_AT]}, which can't be sealed")
+            batch.header = header = read_header(view)
+            if header.is_control:
+                check_control_batch(view)
+            elif header.record_count == 0:
+                check_empty_batch(view)
+            else:
+                batch.sealed = peek(view, header)
+        except NotSealed as error:
+            if not self._rule.accept_plain:
+                batch.error = error
+        except _REFUSALS as error:
+            batch.error = error
+        return batch
+
+    def needs(self, failures: dict[Need, Exception]) -> list[Need]:
+        """Return the keys that are missing. A key that is refused is noted at its batch."""
+        needs: list[Need] = []
+        for batch in self._batches:
+            if batch.sealed is None:
+                continue
+            need = self._key_need(batch.sealed)
+            try:
+                key = self._connection.shared.keys.opening_key(need.topic, need.kid, need.block, need.rule)
+            except KeyRefused as error:
+                batch.error = error
+                continue
+            if key is None and need not in failures and need not in needs:
+                needs.append(need)
+        return needs
+
+    def _key_need(self, sealed: SealedBatch) -> OpeningKeyNeed:
+        return OpeningKeyNeed(self._topic, sealed.kid, sealed.block, self._rule)
+
+    def open(self, failures: dict[Need, Exception], *, whole: bool = False) -> list[Buffer]:
+        """Return the opened batches up to the first that doesn't open; with `whole`, all or none.
+
+        :raises Refused: there are none to return.
+        """
+        pieces: list[Buffer] = []
+        for position, batch in enumerate(self._batches):
+            try:
+                pieces += self._open(batch, failures)
+            except KeyUnavailable as error:
+                if pieces and not whole:
+                    break
+                raise Refused(ErrorCode.KAFKA_STORAGE_ERROR, f"no key can be had to open with now: {error}") from error
+            except _REFUSALS as error:
+                if self._is_skipped(batch):
+                    pieces.append(self._step_over(batch, error))
+                    continue
+                self._log_unopened(position, error, failures)
+                if pieces and not whole:
+                    break
+                raise Refused(ErrorCode.CORRUPT_MESSAGE, UNOPENED) from error
+        return pieces
+
+    def _open(self, batch: _Batch, failures: dict[Need, Exception]) -> list[Buffer]:
+        if batch.error is not None:
+            raise batch.error
+        if batch.sealed is None:
+            return [bytes(batch.view)]
+        need = self._key_need(batch.sealed)
+        if need in failures:
+            raise failures[need]
+        key = self._connection.shared.keys.opening_key(need.topic, need.kid, need.block, need.rule)
+        if key is None:
+            raise KeyUnavailable("the key was dropped again before it was used")
+        return unseal(batch.sealed, key=key, partition=self._partition)
+
+    # What doesn't open -------------------------------------------------------------------------------------------
+
+    def _is_skipped(self, batch: _Batch) -> bool:
+        if batch.header is None:
+            return False
+        first, last = batch.header.base_offset, batch.header.last_offset
+        skips = self._connection.shared.policy.skips(self._topic, self._partition)
+        return first <= last and any(first in skip and last in skip for skip in skips)
+
+    def _step_over(self, batch: _Batch, error: _Refusal) -> bytes:
+        """Return an empty batch with the offsets of one that an operator wants stepped over."""
+        header = batch.header
+        if header is None:
+            raise error
+        audit(
+            "records.skipped",
+            f"{self._topic}/{self._partition}",
+            first_offset=header.base_offset,
+            last_offset=header.last_offset,
+            reason=str(error),
+        )
+        return empty_batch(header.base_offset, header.last_offset, partition_leader_epoch=header.partition_leader_epoch)
+
+    def _log_unopened(self, position: int, error: _Refusal, failures: dict[Need, Exception]) -> None:
+        header = self._batches[position].header
+        following = self._next_good_offset(position + 1, failures)
+        log_limited(
+            self._connection.log.error,
+            "batch_unopened",
+            key=(self._topic, self._partition, header and header.base_offset),
+            topic=self._topic,
+            partition=self._partition,
+            first_offset=header.base_offset if header else None,
+            last_offset=header.last_offset if header else None,
+            next_good_offset=following,
+            reason=str(error),
+        )
+
+    def _next_good_offset(self, position: int, failures: dict[Need, Exception]) -> int | None:
+        """Return the offset of the next batch in this answer that opens, None if none does."""
+        for batch in self._batches[position:]:
+            try:
+                self._open(batch, failures)
+            except (KeyUnavailable, *_REFUSALS):
+                continue
+            return batch.header.base_offset if batch.header else None
+        return None

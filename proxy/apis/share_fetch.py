@@ -1,0 +1,109 @@
+"""ShareFetch: as Fetch, but by topic ids alone, and a partition is delivered whole or not at all (KIP-932).
+
+The broker has acquired the records for this consumer before the proxy sees them. A record that is acquired and then
+missing would be acknowledged as a gap, which loses it: so a partition that doesn't open whole errs whole, with no
+acquired records, and the broker archives it after the group's limit of deliveries. Where a key can't be had for now,
+the connection is closed instead: that ends the session, which releases the records uncounted.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kveil.protocol.kafka.messages import encode_response
+from kveil.protocol.kafka.primitives import Buffer, write_array_length, write_bytes_length
+from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, splice
+from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
+from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
+from kveil.proxy.apis.fetch import NO_RECORDS_HERE, find_records, name_needs, open_records
+from kveil.proxy.apis.opening import FetchedRecords
+from kveil.proxy.config import Direction
+from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
+from kveil.proxy.needs import Need
+
+_RETRIABLE = frozenset({ErrorCode.KAFKA_STORAGE_ERROR, ErrorCode.UNKNOWN_TOPIC_ID})
+
+
+class _Found(NamedTuple):
+    error_span: tuple[int, int]
+    records_span: tuple[int, int, int]
+    acquired_span: tuple[int, int]
+    records: FetchedRecords | Refused
+
+
+class ShareFetch(Exchange):
+    """Records on their way to a member of a share group."""
+
+    REQUEST = FrozenShape({"topics": {"topic_id": Want.VALUE}})
+    RESPONSE = FrozenShape(
+        {
+            "throttle_time": Want.SPAN,
+            "responses": {
+                "topic_id": Want.VALUE,
+                "partitions": {
+                    "partition_index": Want.VALUE,
+                    "error_code": Want.SPAN,
+                    "records": Want.DATA,
+                    "acquired_records": Want.SPAN,
+                },
+            },
+            "node_endpoints": ENDPOINT,
+        }
+    )
+    CARRIES_ADDRESSES = True
+
+    def request_needs(self) -> Sequence[Need]:
+        """Return the names of the request's topics, where they aren't known."""
+        if self.connection.direction is Direction.PRODUCE:
+            return ()
+        (topics,), _ = self.walk_request()
+        return name_needs(self, (topic_id for (topic_id,) in topics or ()))
+
+    def request(self) -> Outcome:
+        """Forward the request, or refuse it where no records are handed out."""
+        if self.connection.direction is not Direction.PRODUCE:
+            return Forward()
+        values = {"error_code": ErrorCode.TOPIC_AUTHORIZATION_FAILED, "error_message": NO_RECORDS_HERE}
+        key, version, correlation_id, _ = self.header
+        return Answer(frame=encode_response(key, version, correlation_id, values))
+
+    def response_needs(self, frame: memoryview) -> Sequence[Need]:
+        """Return the keys of the answer's envelopes, where they aren't known."""
+        self._walked = self.response_walker(frame)
+        self._found = []
+        needs: dict[Need, None] = {}
+        for topic_id, partitions in self._walked.values[1] or ():
+            for index, error_span, records_span, acquired_span in partitions or ():
+                if records_span[1] == records_span[2]:
+                    continue
+                records = find_records(
+                    self, frame, name=None, topic_id=topic_id, partition=index, records_span=records_span
+                )
+                if records is None:
+                    continue
+                self._found.append(_Found(error_span, records_span, acquired_span, records))
+                if isinstance(records, FetchedRecords):
+                    needs.update(dict.fromkeys(records.needs(self.failures)))
+        return list(needs)
+
+    def response(self, frame: memoryview) -> Sequence[Buffer] | None:
+        """Return the answer with opened records and local addresses."""
+        (throttle, _, endpoints), sections = self._walked
+        edits = endpoint_edits(frame, endpoints, self.connection, compact=True)
+        edits += self.throttle_edits(frame, throttle)
+        for found in self._found:
+            edits += self._open(found)
+        return splice(frame, edits, sections)
+
+    def _open(self, found: _Found) -> list[Edit]:
+        start, _, end = found.records_span
+        try:
+            pieces = open_records(found.records, self.failures, whole=True)
+        except Refused as error:
+            if error.code in _RETRIABLE:
+                raise CloseConnection(f"acquired records can't be opened for now: {error.reason}") from error
+            return [
+                Edit(*found.error_span, [error.code.to_bytes(2, "big")]),
+                Edit(start, end, [write_bytes_length(0, compact=True)]),
+                Edit(*found.acquired_span, [write_array_length(0, compact=True)]),
+            ]
+        return [Edit(start, end, [write_bytes_length(sum(map(len, pieces)), compact=True), *pieces])]

@@ -1,0 +1,117 @@
+"""`kveil check`: is the configuration usable, and what would happen to a topic."""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kveil.proxy.cli import options
+from kveil.proxy.cli.apps import command_app
+from kveil.proxy.cli.options import Flags, settings_from
+
+if TYPE_CHECKING:
+    from kveil.proxy.config import ConfigError, Settings
+    from kveil.proxy.keys.errors import KeyFileError
+    from kveil.proxy.policy import Policy
+
+app = command_app()
+
+WRONG_CONFIG = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What happens to one topic, in words. `mode` and `key` are None where nothing is sealed."""
+
+    topic: str
+    decided_by: str
+    sealed: bool
+    mode: str | None
+    key: str | None
+    accept_keys: list[str]
+    accept_plain: bool
+
+
+@app.command()
+def check(
+    topics: Annotated[list[str] | None, typer.Argument(metavar="TOPIC", help="Topics to decide on.")] = None,
+    *,
+    config: options.ConfigFile = None,
+    upstream: options.UpstreamServers = None,
+    listen: options.Listen = None,
+    keys: options.KeyPath = None,
+    tls: options.Tls = None,
+    tls_ca: options.TlsCa = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Check the configuration and the key file, and show what would happen to the topics named."""
+    from kveil.proxy.config import ConfigError
+    from kveil.proxy.keys.errors import KeyFileError
+    from kveil.proxy.keys.opening import open_provider
+    from kveil.proxy.policy import Policy
+
+    flags = Flags(config=config, upstream=upstream, listen=listen, keys=keys, tls=tls, tls_ca=tls_ca)
+    try:
+        settings = settings_from(flags)
+        policy = Policy(settings)
+        realm = open_provider(settings, policy).realm
+    except (ConfigError, KeyFileError) as error:
+        if not as_json:
+            raise
+        typer.echo(json.dumps({"ok": False, "problems": _problems(error)}, indent=2))
+        raise typer.Exit(WRONG_CONFIG) from None
+    decisions = [decide(policy, topic) for topic in topics or ()]
+    typer.echo(_as_json(realm, decisions) if as_json else _as_text(settings, realm, decisions))
+
+
+def decide(policy: "Policy", topic: str) -> Decision:
+    """What `policy` makes of `topic`."""
+    rule = policy.rule_for(topic)
+    return Decision(
+        topic=topic,
+        decided_by=policy.matched_by(topic),
+        sealed=rule.seal,
+        mode=rule.mode.value if rule.seal else None,
+        key=rule.key if rule.seal else None,
+        accept_keys=sorted(name for _, name in rule.accept_keys) if rule.seal else [],
+        accept_plain=rule.accept_plain,
+    )
+
+
+def _problems(error: "ConfigError | KeyFileError") -> list[dict[str, str]]:
+    found = getattr(error, "problems", None)
+    if found is None:
+        return [{"path": "keys.path", "text": str(error)}]
+    return [{"path": problem.path, "text": problem.text} for problem in found]
+
+
+def _as_json(realm: str, decisions: list[Decision]) -> str:
+    from dataclasses import asdict
+
+    return json.dumps({"ok": True, "realm": realm, "topics": [asdict(one) for one in decisions]}, indent=2)
+
+
+def _as_text(settings: "Settings", realm: str, decisions: list[Decision]) -> str:
+    lines = ["The configuration can be used.", f"realm {realm}, keys in {settings.keys.path}"]
+    lines += [f"listener {one.address}, {one.direction}" for one in settings.listeners]
+    lines.append(f"upstream {', '.join(map(str, settings.upstream.bootstrap))}, {_transport(settings)}")
+    lines += [_sentence(one) for one in decisions]
+    return "\n".join(lines)
+
+
+def _transport(settings: "Settings") -> str:
+    return (
+        "without TLS"
+        if settings.upstream.tls is None
+        else f"TLS {settings.upstream.tls.min_version} or later"
+    )
+
+
+def _sentence(one: Decision) -> str:
+    if not one.sealed:
+        return f"{one.topic}: PLAIN ({one.decided_by})"
+    extra = ", plain records are read too" if one.accept_plain else ""
+    retired = [name for name in one.accept_keys if name != one.key]
+    opens = f", opens {', '.join(retired)} too" if retired else ""
+    return f"{one.topic}: sealed, mode {one.mode}, key {one.key}{opens}{extra} ({one.decided_by})"

@@ -1,0 +1,40 @@
+"""`kveil consumer`: the proxy on localhost:4000, in one direction."""
+
+from typing import Final
+
+from kveil.proxy.cli import options
+from kveil.proxy.cli.apps import command_app
+from kveil.proxy.cli.options import Flags, one_way_settings
+
+ADDRESS: Final = "127.0.0.1:4000"
+
+app = command_app()
+
+
+@app.command()
+def consumer(
+    *,
+    config: options.ConfigFile = None,
+    upstream: options.UpstreamServers = None,
+    listen: options.Listen = None,
+    keys: options.KeyPath = None,
+    tls: options.Tls = None,
+    tls_ca: options.TlsCa = None,
+    log_level: options.LogLevel = None,
+    log_format: options.LogFormat = None,
+) -> None:
+    """Run the proxy on localhost:4000: open what clients fetch, and refuse what they produce."""
+    from kveil.proxy.cli.serving import serve_until_stopped
+    from kveil.proxy.config import Direction
+
+    flags = Flags(
+        config=config,
+        upstream=upstream,
+        listen=listen,
+        keys=keys,
+        tls=tls,
+        tls_ca=tls_ca,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    serve_until_stopped(one_way_settings(flags, Direction.CONSUME, ADDRESS))

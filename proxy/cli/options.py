@@ -1,0 +1,103 @@
+"""Options that several commands share, and the settings that come of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from kveil.proxy.config import Direction, Override, Settings
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", envvar="KVEIL_CONFIG", metavar="FILE", help="The configuration file."),
+]
+UpstreamServers = Annotated[
+    str | None,
+    typer.Option("--upstream", metavar="HOST:PORT[,...]", help="The cluster's bootstrap servers."),
+]
+Listen = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--listen",
+        metavar="HOST:PORT",
+        help="Where clients connect, instead of the file's listeners. Repeatable.",
+    ),
+]
+KeyPath = Annotated[Path | None, typer.Option("--keys", metavar="FILE", help="The key file.")]
+Tls = Annotated[
+    bool | None,
+    typer.Option(
+        "--tls/--no-tls", help="TLS to the cluster. Without --tls-ca the system's roots are trusted."
+    ),
+]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option("--tls-ca", metavar="FILE", help="TLS to the cluster, trusting the roots in this PEM file."),
+]
+LogLevel = Annotated[
+    str | None, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+]
+LogFormat = Annotated[
+    str | None,
+    typer.Option("--log-format", metavar="FORMAT", help="json, console, or auto: console on a terminal."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, for machines.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """What the command line said of the settings; None where it said nothing."""
+
+    config: Path | None = None
+    upstream: str | None = None
+    listen: list[str] | None = None
+    keys: Path | None = None
+    tls: bool | None = None
+    tls_ca: Path | None = None
+    log_level: str | None = None
+    log_format: str | None = None
+
+
+_PLAIN_FLAGS: Final = {
+    "--upstream": ("upstream", "bootstrap"),
+    "--keys": ("keys", "path"),
+    "--tls-ca": ("upstream", "tls", "ca"),
+    "--log-level": ("log", "level"),
+    "--log-format": ("log", "format"),
+}
+
+
+def settings_from(flags: Flags) -> "Settings":
+    """The settings of `run` and `check`: file, environment, flags. Raises ConfigError."""
+    from kveil.proxy.config import load
+
+    listeners = [{"address": address} for address in flags.listen or ()]
+    return load(flags.config, overrides=_overrides(flags, listeners, "--listen"))
+
+
+def one_way_settings(flags: Flags, direction: "Direction", address: str) -> "Settings":
+    """The settings of a command that listens in one direction, at `address` unless a flag says otherwise."""
+    from kveil.proxy.config import load
+
+    listeners = [{"address": one, "direction": direction.value} for one in flags.listen or (address,)]
+    return load(flags.config, overrides=_overrides(flags, listeners, "--listen"))
+
+
+def _overrides(flags: Flags, listeners: list[dict[str, str]], origin: str) -> "list[Override]":
+    from kveil.proxy.config import Override
+
+    found = []
+    if listeners:
+        found.append(Override(path=("listeners",), value=listeners, origin=origin))
+    if flags.tls is not None:
+        # --tls leaves the file's certificates in place; --no-tls turns the whole of it off.
+        value: dict[str, str] | None = {} if flags.tls else None
+        tls = Override(path=("upstream", "tls"), value=value, origin="--tls", only_if_null=flags.tls)
+        found.append(tls)
+    for flag, path in _PLAIN_FLAGS.items():
+        value_given = getattr(flags, flag.removeprefix("--").replace("-", "_"))
+        if value_given is not None:
+            found.append(Override(path=path, value=value_given, origin=flag))
+    return found

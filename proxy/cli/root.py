@@ -1,0 +1,69 @@
+"""The root of the command line: which commands there are, and how an error looks."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+# In the order of `kveil --help`. Each is a module beside this one.
+COMMANDS: Final = ("run", "producer", "consumer", "keys", "check", "demo", "version")
+
+
+class LazyGroup(TyperGroup):
+    """Finds a command in the module of its name, and imports no other."""
+
+    def list_commands(self, _ctx: object) -> list[str]:
+        """Every command, in the order in which a newcomer needs them."""
+        return [name for name in COMMANDS if find_spec(f"{__package__}.{name}")]
+
+    def get_command(self, ctx: object, cmd_name: str) -> Any:  # noqa: ANN401 - typer hides its command type
+        """The command of that name, or None."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command = get_command(import_module(f"{__package__}.{cmd_name}").app)
+        command.name = cmd_name
+        return command
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - and its context type
+        """Runs a command. What its user can mend is told in plain sentences, without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            from kveil.proxy.config.errors import ConfigError
+            from kveil.proxy.keys.errors import KeyFileError
+
+            if not isinstance(error, ConfigError | KeyFileError):
+                raise
+            for line in str(error).splitlines():
+                typer.echo(f"kveil: {line}", err=True)
+            raise typer.Exit(error.exit_code) from None
+
+
+# As in `command_app`, but with completion, and lazy.
+app: Final = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Kveil: an encrypting sidecar for Apache Kafka. The broker sees ciphertext, clients change no code.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from kveil.proxy.cli.version import version_line
+
+        typer.echo(version_line())
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Kveil: an encrypting sidecar for Apache Kafka. The broker sees ciphertext, clients change no code."""

@@ -1,0 +1,35 @@
+"""`kveil run`: the proxy, by a configuration file or by flags alone."""
+
+from kveil.proxy.cli import options
+from kveil.proxy.cli.apps import command_app
+from kveil.proxy.cli.options import Flags, settings_from
+
+app = command_app()
+
+
+@app.command()
+def run(
+    *,
+    config: options.ConfigFile = None,
+    upstream: options.UpstreamServers = None,
+    listen: options.Listen = None,
+    keys: options.KeyPath = None,
+    tls: options.Tls = None,
+    tls_ca: options.TlsCa = None,
+    log_level: options.LogLevel = None,
+    log_format: options.LogFormat = None,
+) -> None:
+    """Run the proxy: seal what clients produce, open what they fetch."""
+    from kveil.proxy.cli.serving import serve_until_stopped
+
+    flags = Flags(
+        config=config,
+        upstream=upstream,
+        listen=listen,
+        keys=keys,
+        tls=tls,
+        tls_ca=tls_ca,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    serve_until_stopped(settings_from(flags))

@@ -1,0 +1,55 @@
+"""Settings: parsed once, frozen, passed down. This package alone knows pydantic and YAML.
+
+    settings = load(Path("kveil.yaml"), os.environ, overrides)
+
+Three layers, each over the one before it: the file, `KVEIL_` environment variables, command line flags.
+Whatever is wrong in any of them is reported in one `ConfigError`, each problem with its path.
+"""
+
+from kveil.proxy.config.choices import Direction, LogFormat, LogLevel, Mode, Preset, Seal, StubCodec
+from kveil.proxy.config.errors import ConfigError, Problem
+from kveil.proxy.config.layers import Override
+from kveil.proxy.config.loading import load, load_keys
+from kveil.proxy.config.models import (
+    BrokerPorts,
+    Keys,
+    Limits,
+    Listener,
+    Log,
+    SealedAs,
+    Settings,
+    TopicRule,
+    Upstream,
+    UpstreamTls,
+)
+from kveil.proxy.config.paths import default_key_path
+from kveil.proxy.config.values import HostPort, SecretRef, Skip
+
+__all__ = [
+    "BrokerPorts",
+    "ConfigError",
+    "Direction",
+    "HostPort",
+    "Keys",
+    "Limits",
+    "Listener",
+    "Log",
+    "LogFormat",
+    "LogLevel",
+    "Mode",
+    "Override",
+    "Preset",
+    "Problem",
+    "Seal",
+    "SealedAs",
+    "SecretRef",
+    "Settings",
+    "Skip",
+    "StubCodec",
+    "TopicRule",
+    "Upstream",
+    "UpstreamTls",
+    "default_key_path",
+    "load",
+    "load_keys",
+]

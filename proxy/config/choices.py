@@ -1,0 +1,56 @@
+"""The words that a setting may take."""
+
+from enum import StrEnum
+
+
+class Direction(StrEnum):
+    """What the clients of a listener may do with records."""
+
+    BOTH = "both"
+    PRODUCE = "produce"  # seals, and hands no opened record out
+    CONSUME = "consume"  # opens, and refuses Produce
+
+
+class Seal(StrEnum):
+    """How much of a record is sealed."""
+
+    BATCH = "batch"  # everything
+    NONE = "none"  # plain on purpose
+
+
+class Mode(StrEnum):
+    """How a topic's records are sealed."""
+
+    AUTO = "auto"  # as the topic's cleanup.policy asks
+    BATCH = "batch"  # pinned: never asks for the topic's settings
+
+
+class StubCodec(StrEnum):
+    """Whether the stubs of a sealed batch are compressed."""
+
+    AUTO = "auto"
+    NONE = "none"  # for brokers that don't speak zstd
+
+
+class Preset(StrEnum):
+    """A name for topics that a well-known program leaves plain on purpose."""
+
+    CONNECT = "connect"
+    SCHEMA_REGISTRY = "schema-registry"
+
+
+class LogFormat(StrEnum):
+    """How a log line looks."""
+
+    AUTO = "auto"  # console on a terminal, else JSON
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """The least severe line that is still written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"

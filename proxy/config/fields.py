@@ -1,0 +1,127 @@
+"""Types of single fields: what each accepts, and the sentence for what it doesn't."""
+
+import re
+import stat
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator
+
+from kveil.proxy.config.values import HostPort, SecretRef, Skip, check_topic
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_PATTERN: Final = re.compile(r"[A-Za-z0-9._*?!\[\]-]{1,249}")
+_HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+
+
+def check_name(name: str) -> str:
+    """`name` if it can be the name of a key or of a realm."""
+    if not _NAME.fullmatch(name):
+        msg = "must be 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
+        raise ValueError(msg)
+    return name
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        msg = "must be text"
+        raise ValueError(msg)
+    return value
+
+
+def _host_port(value: object) -> HostPort:
+    return value if isinstance(value, HostPort) else HostPort.parse(_text(value))
+
+
+def _secret_ref(value: object) -> SecretRef:
+    if isinstance(value, SecretRef):
+        return value
+    ref = SecretRef.parse(_text(value))
+    ref.read()  # A secret that isn't there is found now, not at the first connection.
+    return ref
+
+
+def _skip(value: object) -> Skip:
+    return value if isinstance(value, Skip) else Skip.parse(_text(value))
+
+
+def _pattern(value: str) -> str:
+    if not _PATTERN.fullmatch(value):
+        msg = "can match no topic: names have letters, digits, '.', '_' and '-'; a pattern may add * ? [ ] !"
+        raise ValueError(msg)
+    return value
+
+
+def _advertised(value: str) -> str:
+    if not _HOST.fullmatch(value):
+        msg = (
+            "must be a host name or an IPv4 address without a port: ports follow from the listener's address"
+        )
+        raise ValueError(msg)
+    return value
+
+
+def _readable_file(path: Path) -> Path:
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            msg = f"{path} is not a file"
+            raise ValueError(msg)
+        path.open("rb").close()
+    except OSError as error:
+        msg = f"{path}: {error.strerror}"
+        raise ValueError(msg) from None
+    return path
+
+
+def _split(value: object) -> object:
+    """A list may be written as one string with commas, as Kafka's own tools have it."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _not_yet(what: str, instead: str) -> BeforeValidator:
+    def refuse(value: object) -> None:
+        if value is not None:
+            msg = f"{what} comes with a later version: {instead}"
+            raise ValueError(msg)
+
+    return BeforeValidator(refuse)
+
+
+def _passthrough(value: object) -> object:
+    if value != "passthrough":
+        msg = (
+            "must be passthrough: login by the proxy itself comes with a later version; "
+            "until then leave the login to the client, it is passed on untouched"
+        )
+        raise ValueError(msg)
+    return value
+
+
+def _mode(value: object) -> object:
+    if value == "record":
+        msg = (
+            "this version has no record mode yet: use batch for topics that are not compacted, or seal: none"
+        )
+        raise ValueError(msg)
+    return value
+
+
+_as_text = PlainSerializer(str, return_type=str)
+
+Name = Annotated[str, AfterValidator(check_name)]
+Topic = Annotated[str, AfterValidator(check_topic)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+AdvertisedHost = Annotated[str, AfterValidator(_advertised)]
+ReadableFile = Annotated[Path, AfterValidator(_readable_file)]
+Address = Annotated[HostPort, PlainValidator(_host_port), _as_text]
+Reference = Annotated[SecretRef, PlainValidator(_secret_ref), _as_text]
+SkippedRange = Annotated[Skip, PlainValidator(_skip), _as_text]
+
+list_or_commas = BeforeValidator(_split)
+passthrough_only = BeforeValidator(_passthrough)
+no_record_mode = BeforeValidator(_mode)
+no_listener_tls = _not_yet("TLS on a listener", "leave it out, and listen on loopback")
+no_listener_sasl = _not_yet("login at a listener", "leave it out, and listen on loopback")

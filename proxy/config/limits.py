@@ -1,0 +1,37 @@
+"""Defaults and bounds, each with its reason. docs/configuration.md lists the ones that can be set."""
+
+from typing import Final
+
+# The broker's own limit for a request (socket.request.max.bytes). librdkafka closes above 100,000,000.
+FRAME_BYTES: Final = 100 * 1024 * 1024
+# Below this an ordinary Metadata answer of a middling cluster would not pass.
+FRAME_BYTES_LEAST: Final = 64 * 1024
+# The length of a frame is a signed 32-bit number.
+FRAME_BYTES_MOST: Final = 2**31 - 1
+
+# One client connection costs two descriptors and some 50 kB. A sidecar sees tens, a gateway thousands.
+MAX_CONNECTIONS: Final = 5_000
+
+# Java gives a connection 10 s (socket.connection.setup.timeout.ms): the client should hear of a failure
+# before that.
+CONNECT_TIMEOUT_SECONDS: Final = 8.0
+# `docker stop` kills after 10 s, Kubernetes after 30 s: be done before either.
+DRAIN_SECONDS: Final = 8.0
+# How long a topic's settings are believed. Admins change them elsewhere, and no broker tells.
+TOPIC_SETTINGS_SECONDS: Final = 60.0
+
+# envelope.md, "Limits": how long one epoch key seals. It can be lowered, not raised.
+EPOCH_KEY_HOURS: Final = 24.0
+# A reader of a long history meets one epoch key per producer process, topic and day. About 1 kB each.
+OPENED_KEYS: Final = 10_000
+# How long a kid that didn't unwrap is refused without another try: long enough to make inventing kids
+# pointless, short enough that an operator who mends something need not wait.
+REFUSED_KEY_SECONDS: Final = 10.0
+
+# Ports that listen from the start: local ports are the bootstrap port + 1 + node id for ids below this.
+BROKER_PORTS: Final = 100
+# Each is a listening socket from the start.
+BROKER_PORTS_MOST: Final = 10_000
+
+# A configuration file of this size is the wrong file.
+CONFIG_BYTES: Final = 1024 * 1024

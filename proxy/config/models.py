@@ -1,0 +1,177 @@
+"""The shape of the configuration. Every key has a default but the upstream address.
+
+The docstring below a field is its line in docs/configuration.md.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from kveil.proxy.config import limits
+from kveil.proxy.config.choices import Direction, LogFormat, LogLevel, Mode, Preset, Seal, StubCodec
+from kveil.proxy.config.fields import (
+    Address,
+    AdvertisedHost,
+    Name,
+    Pattern,
+    ReadableFile,
+    Reference,
+    SkippedRange,
+    Topic,
+    list_or_commas,
+    no_listener_sasl,
+    no_listener_tls,
+    no_record_mode,
+    passthrough_only,
+)
+from kveil.proxy.config.paths import default_key_path
+from kveil.proxy.config.values import MAX_PARTITION, MAX_PORT, HostPort
+
+NodeId = Annotated[int, Field(ge=0, le=MAX_PARTITION)]
+Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+DEFAULT_KEY = "default"
+DEFAULT_ADDRESS = HostPort(host="127.0.0.1", port=5000)
+
+
+class _Model(BaseModel):
+    # An input may be a secret that was put into the wrong place: it is never repeated in a message.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Listener(_Model):
+    """One place where clients connect."""
+
+    address: Address = DEFAULT_ADDRESS
+    direction: Direction = Direction.BOTH
+    advertised: AdvertisedHost | None = None
+    nodes: dict[NodeId, Port] = {}
+    tls: Annotated[None, no_listener_tls] = None
+    sasl: Annotated[None, no_listener_sasl] = None
+
+    @field_validator("address")
+    @classmethod
+    def _loopback_only(cls, address: HostPort) -> HostPort:
+        if not address.is_loopback:
+            msg = (
+                f"{address} can be reached from other machines, and whoever reaches it reads plaintext: "
+                "that needs TLS and client authentication on the listener, which come with the next version; "
+                "use a loopback address such as 127.0.0.1 or [::1] until then"
+            )
+            raise ValueError(msg)
+        return address
+
+    @property
+    def advertised_host(self) -> str:
+        """The host that clients are told for every broker."""
+        return self.advertised or self.address.host
+
+
+class BrokerPorts(_Model):
+    """The local ports of the brokers."""
+
+    count: Annotated[int, Field(ge=1, le=limits.BROKER_PORTS_MOST)] = limits.BROKER_PORTS
+
+
+class UpstreamTls(_Model):
+    """TLS to the cluster. Without `ca` the system's roots are trusted; the host name is always checked."""
+
+    ca: ReadableFile | None = None
+    cert: ReadableFile | None = None
+    key: ReadableFile | None = None
+    key_password: Reference | None = None
+    min_version: Literal["1.2", "1.3"] = "1.2"
+
+    @field_validator("key", "key_password")
+    @classmethod
+    def _belongs_to_a_certificate(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get("cert", "unknown") is None:
+            msg = "has no use without upstream.tls.cert, the client certificate"
+            raise ValueError(msg)
+        return value
+
+
+class Upstream(_Model):
+    """The real cluster."""
+
+    bootstrap: Annotated[tuple[Address, ...], list_or_commas, Field(min_length=1)]
+    tls: UpstreamTls | None = None
+    sasl: Annotated[Literal["passthrough"], passthrough_only] = "passthrough"
+
+
+class Keys(_Model):
+    """Who wraps the epoch keys."""
+
+    provider: Literal["keyfile"] = "keyfile"
+    path: Path = Field(default_factory=default_key_path)
+
+
+class SealedAs(_Model):
+    """Where the records of a mirrored topic were sealed."""
+
+    topic: Topic
+
+
+class TopicRule(_Model):
+    """What holds for the topics whose name matches. The first rule that matches decides."""
+
+    match: Pattern
+    seal: Seal = Seal.BATCH
+    mode: Annotated[Mode, no_record_mode] = Mode.AUTO
+    key: Name = DEFAULT_KEY
+    accept_keys: Annotated[tuple[Name, ...], list_or_commas] = ()
+    accept_plain: bool = False
+    stub_codec: StubCodec = StubCodec.AUTO
+    sealed_as: SealedAs | None = None
+
+    @field_validator("mode", "key", "accept_keys", "accept_plain", "stub_codec", "sealed_as")
+    @classmethod
+    def _only_when_sealed(cls, value: object, info: ValidationInfo) -> object:
+        if info.data.get("seal") is Seal.NONE:
+            msg = "has no meaning with seal: none; remove one of the two"
+            raise ValueError(msg)
+        return value
+
+
+class Limits(_Model):
+    """Bounds. config/limits.py has the reason of each default."""
+
+    frame_bytes: Annotated[int, Field(ge=limits.FRAME_BYTES_LEAST, le=limits.FRAME_BYTES_MOST)] = (
+        limits.FRAME_BYTES
+    )
+    max_connections: Annotated[int, Field(ge=1)] = limits.MAX_CONNECTIONS
+    connect_timeout_seconds: Seconds = limits.CONNECT_TIMEOUT_SECONDS
+    drain_seconds: Annotated[float, Field(ge=0, le=3600)] = limits.DRAIN_SECONDS
+    topic_settings_seconds: Seconds = limits.TOPIC_SETTINGS_SECONDS
+    epoch_key_hours: Annotated[float, Field(gt=0, le=limits.EPOCH_KEY_HOURS)] = limits.EPOCH_KEY_HOURS
+    opened_keys: Annotated[int, Field(ge=1)] = limits.OPENED_KEYS
+    refused_key_seconds: Seconds = limits.REFUSED_KEY_SECONDS
+
+
+class Log(_Model):
+    """What is logged, and how it looks."""
+
+    format: LogFormat = LogFormat.AUTO
+    level: LogLevel = LogLevel.INFO
+
+
+class Settings(_Model):
+    """Everything that can be configured."""
+
+    upstream: Upstream
+    listeners: Annotated[tuple[Listener, ...], Field(min_length=1)] = (Listener(),)
+    broker_ports: BrokerPorts = BrokerPorts()
+    nodes: dict[NodeId, Port] = {}
+    realm: Name | None = None
+    keys: Keys = Field(default_factory=Keys)
+    topics: tuple[TopicRule, ...] = ()
+    presets: Annotated[tuple[Preset, ...], list_or_commas] = ()
+    skip: Annotated[tuple[SkippedRange, ...], list_or_commas] = ()
+    limits: Limits = Limits()
+    log: Log = Log()
+
+    def node_ports(self, listener: Listener) -> dict[int, int]:
+        """The ports of the nodes beyond the range, for this listener: its own, else the common ones."""
+        return dict(listener.nodes or self.nodes)

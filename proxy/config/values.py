@@ -1,0 +1,139 @@
+"""Small values that stand in the configuration as text: addresses, references to secrets, skipped offsets."""
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from kveil.proxy.secret import Secret
+
+MAX_OFFSET: Final = 2**63 - 1
+MAX_PARTITION: Final = 2**31 - 1
+MAX_PORT: Final = 65_535
+# A password or a passphrase; anything larger is the wrong file.
+MAX_SECRET_BYTES: Final = 64 * 1024
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
+def check_topic(name: str) -> str:
+    """`name` if Kafka would accept it as a topic's name."""
+    if not _TOPIC.fullmatch(name):
+        msg = (
+            "no topic can have this name: Kafka allows letters, digits, '.', '_' and '-', at most 249 of them"
+        )
+        raise ValueError(msg)
+    return name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostPort:
+    """Where something listens."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> "HostPort":
+        """From `host:port` or `[v6]:port`."""
+        host, colon, port = text.strip().rpartition(":")
+        if not colon or not host:
+            msg = f"{text!r} has no port: write host:port"
+            raise ValueError(msg)
+        if not (port.isascii() and port.isdecimal() and 0 < int(port) <= MAX_PORT):
+            msg = f"{text!r} has no usable port: 1 to {MAX_PORT}"
+            raise ValueError(msg)
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            msg = f"{text!r} is ambiguous: write an IPv6 address in brackets, as in [::1]:9092"
+            raise ValueError(msg)
+        if not host or any(c.isspace() or c in "/@,[]" for c in host):
+            msg = f"{text!r} is no host and port: write host:port"
+            raise ValueError(msg)
+        return cls(host=host, port=int(port))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it. A name is believed only if it is localhost."""
+        if self.host.lower() == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRef:
+    """Where a secret is kept, `file:PATH` or `env:NAME`. It never stands in the configuration itself."""
+
+    kind: str
+    place: str
+
+    @classmethod
+    def parse(cls, text: str) -> "SecretRef":
+        """From its text. The message never repeats the text, which may be the secret itself."""
+        kind, _, place = text.partition(":")
+        if kind not in {"file", "env"} or not place:
+            msg = (
+                "must be a reference, file:PATH or env:NAME: a secret is never written into the configuration"
+            )
+            raise ValueError(msg)
+        return cls(kind=kind, place=place)
+
+    def read(self, environ: Mapping[str, str] = os.environ) -> Secret:
+        """The secret. One newline at a file's end is not part of it."""
+        if self.kind == "env":
+            if self.place not in environ:
+                msg = f"the environment variable {self.place} is not set"
+                raise ValueError(msg)
+            return Secret(environ[self.place].encode())
+        try:
+            with Path(self.place).open("rb") as file:
+                value = file.read(MAX_SECRET_BYTES + 1)
+        except OSError as error:
+            msg = f"{self.place}: {error.strerror}"
+            raise ValueError(msg) from None
+        if len(value) > MAX_SECRET_BYTES:
+            msg = f"{self.place} is larger than {MAX_SECRET_BYTES} bytes: that is no password"
+            raise ValueError(msg)
+        return Secret(value.removesuffix(b"\n").removesuffix(b"\r"))
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.place}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skip:
+    """Records that an operator steps over on purpose: offsets `first` to `last`, both included."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Skip":
+        """From `topic/partition/from-to`, or `topic/partition/offset` for a single one."""
+        found = re.fullmatch(r"([^/]+)/([0-9]{1,10})/([0-9]{1,19})(?:-([0-9]{1,19}))?", text)
+        if not found:
+            msg = f"{text!r} is no place in a topic: write topic/partition/from-to, as in orders/3/1200-1207"
+            raise ValueError(msg)
+        first = int(found[3])
+        last = first if found[4] is None else int(found[4])
+        if last > MAX_OFFSET or int(found[2]) > MAX_PARTITION:
+            msg = f"{text!r} names a partition or an offset that is larger than Kafka's numbers go"
+            raise ValueError(msg)
+        if last < first:
+            msg = f"{text!r} names no offsets: from must not be after to"
+            raise ValueError(msg)
+        return cls(topic=check_topic(found[1]), partition=int(found[2]), first=first, last=last)
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.first}-{self.last}"

@@ -1,0 +1,74 @@
+"""What the rewriting of a request may look at: what the process shares, and what belongs to one connection.
+
+All look-ups are immediate. What is missing is named as a need (`kveil.proxy.needs`), and the shell sees to it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kveil.proxy.addresses import Brokers, Endpoint, LocalPorts
+from kveil.proxy.config import Direction, Settings
+from kveil.proxy.keys.ring import KeyRing
+from kveil.proxy.login import Login
+from kveil.proxy.policy import Policy
+from kveil.proxy.sequences import RefusedSequences
+from kveil.proxy.topics import SettingsCache, TopicNames
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all connections of a process have in common."""
+
+    settings: Settings
+    policy: Policy
+    keys: KeyRing
+    brokers: Brokers
+    topic_names: TopicNames
+    topic_settings: SettingsCache
+    now: Callable[[], float]
+    """A monotonic clock, in seconds."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Connection:
+    """What belongs to one client connection."""
+
+    shared: Shared
+    log: Any
+    """A structlog logger that names the connection."""
+    direction: Direction
+    ports: LocalPorts
+    host: str
+    """The host that the client is told for every broker."""
+    node_id: int | None
+    """The broker that the client's port stands for, None for the bootstrap port."""
+    is_guest: bool = False
+    """The port's broker wasn't known yet, and another one answers: login and look-ups only."""
+    peer: str = ""
+    """The client's host."""
+    client_id: str | None = None
+    login: Login = field(default_factory=Login)
+    versions: dict[int, tuple[int, int]] | None = None
+    """What the broker offers, by API key: lowest and highest version. None until it was asked."""
+    refused: RefusedSequences = field(default_factory=RefusedSequences)
+    node_moved: bool = False
+    """An answer has named the broker of this port, and it isn't the one that is connected."""
+    upstream: Endpoint | None = None
+    """The broker that this connection reached."""
+
+    @property
+    def client(self) -> object:
+        """Who the client is, as far as can be told: the same for all connections of one application."""
+        return (self.peer, self.client_id)
+
+    def local_endpoint(self, node_id: int, endpoint: Endpoint) -> Endpoint:
+        """Take note of where a broker is, and return where this client finds it.
+
+        :raises UnreachableNode: there is no local port for it.
+        """
+        port = self.ports.port_of(node_id)
+        self.shared.brokers.learn(node_id, endpoint)
+        if node_id == self.node_id and self.is_guest:
+            self.is_guest = self.node_moved = endpoint != self.upstream
+        return Endpoint(self.host, port)

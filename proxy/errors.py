@@ -1,0 +1,46 @@
+"""What can go wrong on a connection, by what is done about it.
+
+KveilError
+├── CloseConnection   the client or the broker did what can't be served: the connection ends, one log line says why
+├── QuestionFailed    the broker didn't answer a question of the proxy's own: the client is told to retry
+└── Refused           one partition is refused; carries the Kafka error code and a sentence for the client
+"""
+
+from enum import IntEnum
+
+
+class ErrorCode(IntEnum):
+    """The Kafka error codes that the proxy sends. kafka.common.protocol.Errors has them all."""
+
+    CORRUPT_MESSAGE = 2
+    UNKNOWN_TOPIC_OR_PARTITION = 3
+    MESSAGE_TOO_LARGE = 10
+    NOT_ENOUGH_REPLICAS = 19
+    TOPIC_AUTHORIZATION_FAILED = 29
+    UNSUPPORTED_VERSION = 35
+    POLICY_VIOLATION = 44
+    OUT_OF_ORDER_SEQUENCE_NUMBER = 45
+    KAFKA_STORAGE_ERROR = 56
+    INVALID_RECORD = 87
+    UNKNOWN_TOPIC_ID = 100
+
+
+class KveilError(Exception):
+    """Any of them."""
+
+
+class CloseConnection(KveilError):
+    """The connection can't go on."""
+
+
+class QuestionFailed(KveilError):
+    """A question of the proxy's own has no answer now."""
+
+
+class Refused(KveilError):
+    """One partition of a request or an answer is refused."""
+
+    def __init__(self, code: ErrorCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason

@@ -1,0 +1,138 @@
+"""Logging: one event name for each kind of line, values beside it, and nothing secret.
+
+    _log = get_logger(__name__)
+    _log.info("listening", address="127.0.0.1:5000")
+    log_limited(_log.warning, "batch_refused", key=(topic, partition), topic=topic, ...)
+
+A line's event says what happened in the past tense or is a noun, in snake_case. `bytes` never show what is in
+them, whatever they are: they may be a key or a client's record. Ids are logged as hex text.
+"""
+
+import logging
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Final, Protocol, TextIO, cast
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor
+
+from kveil.proxy.secret import REDACTED, Secret
+
+__all__ = ["RepeatLimit", "Secret", "configure", "get_logger", "log_limited"]
+
+# A line of one kind about one thing is worth reading every so often, not every millisecond.
+REPEAT_SECONDS: Final = 10.0
+# Kinds of lines that are counted at a time. They may carry names that a broker invents, so they are bounded.
+REPEAT_KEYS: Final = 4_096
+# Deeper than any line is meant to be: what nests further is cut off rather than walked.
+REDACTION_DEPTH: Final = 6
+
+
+def get_logger(name: str) -> FilteringBoundLogger:
+    """A logger that names its module. It takes up `configure` whenever that is called."""
+    return cast("FilteringBoundLogger", structlog.get_logger(name, module=name.removeprefix("kveil.")))
+
+
+def configure(style: str = "auto", level: str = "info", stream: TextIO | None = None) -> None:
+    """Sets logging up for this process. `style` is auto, json or console; auto is console on a terminal."""
+    out = sys.stderr if stream is None else stream
+    console = out.isatty() if style == "auto" else style == "console"
+    structlog.configure(
+        processors=[*_COMMON, *(_console(colours=out.isatty()) if console else _json())],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        cache_logger_on_first_use=False,  # so that a later call still reaches loggers that are in use
+    )
+
+
+def redact(value: object, depth: int = REDACTION_DEPTH) -> object:
+    """`value` without secrets and without the content of bytes, at any depth that is logged."""
+    if isinstance(value, Secret):
+        return REDACTED
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, str | int | float | None):
+        return value
+    if depth == 0:
+        return "..."
+    if isinstance(value, dict):
+        return {str(redact(key, depth - 1)): redact(inner, depth - 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [redact(inner, depth - 1) for inner in value]
+    return str(value)
+
+
+def _redacted(_logger: object, _method: str, event: EventDict) -> EventDict:
+    # exc_info stays as it is for the processor that prints a traceback, which shows no values of variables.
+    return {name: value if name == "exc_info" else redact(value) for name, value in event.items()}
+
+
+_COMMON: Final[tuple[Processor, ...]] = (
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    _redacted,
+)
+
+
+def _json() -> list[Processor]:
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+def _console(*, colours: bool) -> list[Processor]:
+    # The default formatter prints local variables, and one of them may be a key.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain)]
+
+
+class RepeatLimit:
+    """Lets one of many like lines through in `seconds`, and says how many were held back since the last."""
+
+    def __init__(
+        self,
+        seconds: float = REPEAT_SECONDS,
+        entries: int = REPEAT_KEYS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._seconds = seconds
+        self._entries = entries
+        self._clock = clock
+        self._held: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
+
+    def admit(self, key: Hashable) -> int | None:
+        """How many were held back before this one, which goes through; None if it is held back too."""
+        now = self._clock()
+        until, held = self._held.get(key, (now, 0))
+        if now < until:
+            self._held[key] = (until, held + 1)
+            return None
+        self._held[key] = (now + self._seconds, 0)
+        self._held.move_to_end(key)
+        if len(self._held) > self._entries:
+            self._held.popitem(last=False)
+        return held
+
+
+class LogCall(Protocol):
+    """A method such as `log.warning`."""
+
+    def __call__(self, event: str, **values: object) -> object:
+        """Writes a line."""
+        ...
+
+
+# One for the process, like the logging that it limits: callers are deep inside and many.
+_repeats = RepeatLimit()
+
+
+def log_limited(
+    log: LogCall, event: str, *, key: Hashable = None, limit: RepeatLimit | None = None, **values: object
+) -> None:
+    """Writes a line unless one of this event and key was written a moment ago. `repeats` counts those."""
+    held = (limit or _repeats).admit((event, key))
+    if held is None:
+        return
+    if held:
+        values["repeats"] = held
+    log(event, **values)

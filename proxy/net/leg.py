@@ -1,0 +1,103 @@
+"""One side of a relayed connection: a socket, and the frames cut from what it receives."""
+
+import asyncio
+import socket
+from typing import Protocol, cast
+
+from kveil.protocol.kafka.framing import FrameBuffer
+from kveil.protocol.kafka.primitives import Buffer
+
+WRITE_BUFFER_BYTES = 1024 * 1024
+"""What may wait to be sent before the other side isn't read any more: a full batch, so that both sides keep busy."""
+
+KEEPALIVE_SECONDS = 60
+"""After so long without a byte the kernel asks whether the other end is still there: a half-open peer is found."""
+
+
+class Owner(Protocol):
+    """Who is told what happens on a leg."""
+
+    def leg_connected(self, leg: "Leg") -> None:
+        """The leg can be used."""
+
+    def leg_received(self, leg: "Leg") -> None:
+        """Bytes have come in, and there may be frames."""
+
+    def leg_writable(self, leg: "Leg") -> None:
+        """`is_clogged` has changed."""
+
+    def leg_lost(self, leg: "Leg") -> None:
+        """The leg is closed."""
+
+
+class Leg(asyncio.BufferedProtocol):
+    """A socket that reads into a frame buffer."""
+
+    def __init__(self, owner: Owner, frame_bytes: int) -> None:
+        self._owner = owner
+        self._reading = True
+        self.transport: asyncio.Transport | None = None
+        self.frames = FrameBuffer(frame_bytes)
+        self.is_clogged = False
+        """Whether more waits to be sent than should."""
+
+    def write(self, pieces: list[Buffer]) -> None:
+        """Send the pieces, one after the other."""
+        if self.transport is not None and pieces and not self.transport.is_closing():
+            self.transport.writelines(pieces)
+
+    def read(self, *, on: bool) -> None:
+        """Go on receiving, or stop."""
+        if self.transport is None or self._reading is on or self.transport.is_closing():
+            return
+        self._reading = on
+        if on:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+    def close(self) -> None:
+        """Close after what was written is sent."""
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    # Called by the event loop ------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        connected = transport.get_extra_info("socket")
+        if connected is not None:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if hasattr(socket, "TCP_KEEPIDLE"):
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
+        self._owner.leg_connected(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the frame buffer knows better
+        """Say where received bytes go."""
+        return self.frames.free_space()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take note of received bytes."""
+        self.frames.received(nbytes)
+        self._owner.leg_received(self)
+
+    def pause_writing(self) -> None:
+        """More waits to be sent than should."""
+        self.is_clogged = True
+        self._owner.leg_writable(self)
+
+    def resume_writing(self) -> None:
+        """Most of it was sent."""
+        self.is_clogged = False
+        self._owner.leg_writable(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever the reason, it is gone
+        """The socket is closed."""
+        self._owner.leg_lost(self)

@@ -1,0 +1,233 @@
+"""One client connection and its connection to a broker: the I/O around a session.
+
+Each side is read only while what it sends can be taken: not while a frame is parked, and not while the other side
+has more to send than should wait. So a slow reader slows its peer down, and memory stays bounded (R6).
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from kveil.protocol.kafka.errors import ProtocolError
+from kveil.proxy.addresses import Endpoint
+from kveil.proxy.context import Connection
+from kveil.proxy.errors import CloseConnection
+from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
+from kveil.proxy.log import log_limited
+from kveil.proxy.needs import OpeningKeyNeed, SealingKeyNeed
+from kveil.proxy.net.leg import Leg
+from kveil.proxy.net.questions import Questions
+from kveil.proxy.net.upstream import Upstream
+from kveil.proxy.session import Parked, Session
+
+
+class RelayOwner(Protocol):
+    """Who keeps the relays."""
+
+    def relay_started(self, relay: "Relay") -> None:
+        """A client has connected."""
+
+    def relay_ended(self, relay: "Relay") -> None:
+        """Both sides are closed."""
+
+
+class Relay:
+    """A client, a broker, and the session between them."""
+
+    def __init__(self, connection: Connection, upstream: Upstream, owner: RelayOwner) -> None:
+        self._connection = connection
+        self._upstream = upstream
+        self._owner = owner
+        self._frame_bytes = connection.shared.settings.limits.frame_bytes
+        self._session = Session(connection)
+        self._questions = Questions(self._session, self._flush)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self._closing = False
+        self.client = Leg(self, self._frame_bytes)
+        self._broker: Leg | None = None
+
+    # Beginning and end -------------------------------------------------------------------------------------------
+
+    def leg_connected(self, leg: Leg) -> None:
+        """The client is there: look for its broker. Nothing is read of it before that."""
+        if leg is self.client:
+            peer = leg.transport.get_extra_info("peername") if leg.transport else None
+            self._connection.peer = peer[0] if peer else ""
+            leg.read(on=False)
+            self._owner.relay_started(self)
+            self._spawn(self._connect())
+
+    async def _connect(self) -> None:
+        """Connect to the broker that the client's port stands for, or as a guest to any."""
+        node_id = self._connection.node_id
+        known = None if node_id is None else self._connection.shared.brokers.find(node_id)
+        self._connection.is_guest = node_id is not None and known is None
+        candidates: tuple[Endpoint, ...] = tuple(self._upstream.bootstrap) if known is None else (known,)
+        try:
+            self._broker, self._connection.upstream = await self._upstream.connect(
+                candidates, lambda: Leg(self, self._frame_bytes)
+            )
+        except OSError as error:
+            log_limited(self._connection.log.warning, "upstream_unreachable", key=candidates, reason=str(error))
+            self.abort()
+            return
+        if self._closing:
+            self._broker.abort()
+            return
+        self._pump(self._receive_requests)
+
+    def leg_lost(self, leg: Leg) -> None:
+        """One side is gone: end the other one when it has got what is for it."""
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        other = self._broker if leg is self.client else self.client
+        if other is not None:
+            other.close()
+        if leg is self.client:
+            self._owner.relay_ended(self)
+
+    def drain(self) -> None:
+        """Take no more requests, and end when the answers to the last ones are out."""
+        self._draining = True
+        self._adjust()
+        self._end_if_drained()
+
+    def abort(self) -> None:
+        """End now."""
+        self._closing = True
+        self.client.abort()
+        if self._broker is not None:
+            self._broker.abort()
+
+    def _close(self, reason: str) -> None:
+        if not self._closing:
+            log_limited(self._connection.log.warning, "connection_closed", key=reason, reason=reason)
+        self._flush()
+        self._closing = True
+        self.client.close()
+        if self._broker is not None:
+            self._broker.close()
+
+    def _end_if_drained(self) -> None:
+        if self._draining and self._session.is_idle and not self._closing:
+            self._closing = True
+            self.client.close()
+            if self._broker is not None:
+                self._broker.close()
+
+    # Frames ------------------------------------------------------------------------------------------------------
+
+    def leg_received(self, leg: Leg) -> None:
+        """Take the frames that are complete."""
+        self._pump(self._receive_requests if leg is self.client else self._receive_responses)
+
+    def leg_writable(self, leg: Leg) -> None:  # noqa: ARG002 - either one changes what is read
+        """A side has more to send than should wait, or has no longer."""
+        self._adjust()
+
+    def _pump(self, step: Callable[[], None]) -> None:
+        """Run one step of the session, send what comes of it, and see to what was parked."""
+        if self._closing:
+            return
+        try:
+            step()
+        except (CloseConnection, ProtocolError) as error:
+            self._close(str(error))
+            return
+        except Exception:
+            # A defect of ours: no plaintext may leave because of it, and the client is better off with a new try.
+            self._connection.log.exception("connection_failed")
+            self.abort()
+            return
+        self._flush()
+        if self._session.close_reason is not None:
+            self._close(self._session.close_reason)
+            return
+        self._adjust()
+        self._end_if_drained()
+
+    def _receive_requests(self) -> None:
+        session, frames = self._session, self.client.frames
+        while session.parked_request is None and session.close_reason is None:
+            frame = frames.next_frame()
+            if frame is None:
+                return
+            self._wait(session.receive_request(frame), self._resume_request)
+
+    def _receive_responses(self) -> None:
+        session, broker = self._session, self._broker
+        while session.parked_response is None and broker is not None:
+            frame = broker.frames.next_frame()
+            if frame is None:
+                return
+            self._wait(session.receive_response(frame), self._resume_response)
+
+    def _resume_request(self) -> None:
+        self._wait(self._session.resume_request(), self._resume_request)
+        self._receive_requests()
+
+    def _resume_response(self) -> None:
+        self._wait(self._session.resume_response(), self._resume_response)
+        self._receive_responses()
+
+    def _flush(self) -> None:
+        session = self._session
+        if session.to_broker and self._broker is not None:
+            pieces, session.to_broker = session.to_broker, []
+            self._broker.write(pieces)
+        if session.to_client:
+            pieces, session.to_client = session.to_client, []
+            self.client.write(pieces)
+
+    def _adjust(self) -> None:
+        """Read each side if, and only if, what it sends can be taken."""
+        broker = self._broker
+        if broker is None or self._closing:
+            return
+        session = self._session
+        self.client.read(
+            on=not (self._draining or session.parked_request is not None or broker.is_clogged or self.client.is_clogged)
+        )
+        broker.read(on=session.parked_response is None and not self.client.is_clogged)
+
+    # Needs -------------------------------------------------------------------------------------------------------
+
+    def _wait(self, parked: Parked | None, resume: Callable[[], None]) -> None:
+        """See to a frame that was parked, if it was."""
+        if parked is not None:
+            self._spawn(self._meet(parked, resume))
+
+    async def _meet(self, parked: Parked, resume: Callable[[], None]) -> None:
+        """Meet a parked frame's needs, or note why not, and go on with it."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._questions.meet(parked))
+            for need in parked.needs:
+                if isinstance(need, SealingKeyNeed | OpeningKeyNeed):
+                    group.create_task(self._meet_key(need, parked))
+        self._pump(resume)
+
+    async def _meet_key(self, need: SealingKeyNeed | OpeningKeyNeed, parked: Parked) -> None:
+        keys = self._connection.shared.keys
+        try:
+            if isinstance(need, SealingKeyNeed):
+                await keys.renew(need.topic, need.rule)
+            else:
+                await keys.unwrap(need.topic, need.kid, need.block, need.rule)
+        except (KeyRefused, KeyUnavailable) as error:
+            parked.failures[need] = error
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if isinstance(error, ExceptionGroup) and error.subgroup(CloseConnection) is not None:
+                self._close(str(error.exceptions[0]))
+                return
+            self._connection.log.error("connection_failed", exc_info=error)
+            self.abort()

@@ -1,0 +1,80 @@
+"""Connecting to brokers: which one, and with TLS or without."""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Sequence
+
+from kveil.proxy.addresses import Endpoint
+from kveil.proxy.config import Settings, UpstreamTls
+from kveil.proxy.config.errors import ConfigError, Problem
+from kveil.proxy.net.leg import Leg
+
+_MIN_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+class Upstream:
+    """The cluster's side of the network."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._bootstrap = [Endpoint(address.host, address.port) for address in settings.upstream.bootstrap]
+        self._timeout = settings.limits.connect_timeout_seconds
+        self._tls = None if settings.upstream.tls is None else tls_context(settings.upstream.tls)
+
+    @property
+    def bootstrap(self) -> Sequence[Endpoint]:
+        """The brokers of the configuration, the one that answered last in front."""
+        return tuple(self._bootstrap)
+
+    async def connect(self, candidates: Sequence[Endpoint], make_leg: Callable[[], Leg]) -> tuple[Leg, Endpoint]:
+        """Connect to the first of the candidates that answers.
+
+        :raises OSError: none does; ssl.SSLError among them.
+        """
+        failures = []
+        for endpoint in candidates:
+            try:
+                leg = await self._connect(endpoint, make_leg)
+            except (OSError, TimeoutError) as error:
+                failures.append(f"{endpoint}: {_describe(error)}")
+                continue
+            if endpoint in self._bootstrap:
+                self._bootstrap.remove(endpoint)
+                self._bootstrap.insert(0, endpoint)
+            return leg, endpoint
+        raise OSError("; ".join(failures))
+
+    async def _connect(self, endpoint: Endpoint, make_leg: Callable[[], Leg]) -> Leg:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._timeout):
+            _, leg = await loop.create_connection(
+                make_leg,
+                endpoint.host,
+                endpoint.port,
+                ssl=self._tls,
+                server_hostname=endpoint.host if self._tls else None,
+            )
+        return leg
+
+
+def tls_context(settings: UpstreamTls) -> ssl.SSLContext:
+    """Return the context for connections to brokers: the certificate and its host name are always checked.
+
+    :raises ConfigError: a file can't be used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=settings.ca)
+        context.minimum_version = _MIN_VERSIONS[settings.min_version]
+        if settings.cert is not None:
+            password = settings.key_password.read().reveal() if settings.key_password else None
+            context.load_cert_chain(settings.cert, settings.key, password)
+    except (OSError, ValueError) as error:
+        raise ConfigError([Problem(path="upstream.tls", text=str(error))]) from error
+    return context
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}"
+    return str(error) or type(error).__name__

@@ -1,0 +1,246 @@
+"""One client connection without I/O: frames go in, bytes for both sides come out.
+
+Brokers answer a connection's requests in their order, and clients rely on it (R6). So every request that will be
+answered is entered in a queue, and answers are matched with it first in, first out, their correlation ids checked.
+
+    client -> receive_request  -> to_broker, or to_client if the proxy answers itself
+    broker -> receive_response -> to_client, or the proxy's own question
+
+Where a frame must wait for something (a topic's settings, a key), it is parked with its needs: `parked_request` and
+`parked_response`. Until `resume_request` or `resume_response` no later frame of that side is to be given in.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kveil.protocol.kafka.api_table import API_TABLE, Action, ApiKey
+from kveil.protocol.kafka.framing import write_frame
+from kveil.protocol.kafka.headers import RequestHeader, read_correlation_id, read_request_header
+from kveil.protocol.kafka.messages import encode_request
+from kveil.protocol.kafka.primitives import Buffer
+from kveil.proxy.apis import REWRITES
+from kveil.proxy.apis.exchange import Answer, Exchange
+from kveil.proxy.context import Connection
+from kveil.proxy.errors import CloseConnection, QuestionFailed
+from kveil.proxy.needs import Need
+
+_GUEST_APIS = frozenset(
+    {
+        ApiKey.API_VERSIONS,
+        ApiKey.SASL_HANDSHAKE,
+        ApiKey.SASL_AUTHENTICATE,
+        ApiKey.METADATA,
+        ApiKey.FIND_COORDINATOR,
+    }
+)
+"""What a connection may ask whose own broker isn't known yet, so that another one answers."""
+
+_LOGIN_APIS = frozenset({ApiKey.SASL_HANDSHAKE, ApiKey.SASL_AUTHENTICATE, ApiKey.API_VERSIONS})
+
+_NOTHING = memoryview(b"")
+
+OnAnswer = Callable[[memoryview], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Entry:
+    """A request that will be answered."""
+
+    correlation_id: int | None
+    """None for a login's token, which has none."""
+    exchange: Exchange | None = None
+    """None if the answer passes as it is."""
+    question: OnAnswer | None = None
+    """Who waits for the answer, if the request is the proxy's own."""
+    answer: bytes | None = None
+    """The answer, if the proxy gives it itself."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Parked:
+    """A frame that waits for its needs."""
+
+    needs: Sequence[Need]
+    frame: memoryview
+    entry: _Entry | None = None
+    header: RequestHeader | None = None
+    failures: dict[Need, Exception] = field(default_factory=dict)
+    throttle_ms: int = 0
+
+
+class Session:
+    """The order of one connection's requests and answers."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.to_broker: list[Buffer] = []
+        self.to_client: list[Buffer] = []
+        self.parked_request: Parked | None = None
+        self.parked_response: Parked | None = None
+        self.close_reason: str | None = None
+        """Set once the connection is to be closed after what is in `to_client` and `to_broker` was sent."""
+        self._in_flight: deque[_Entry] = deque()
+        self._questions = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is waited for."""
+        return not self._in_flight and not self.parked_request and not self.parked_response
+
+    # Requests ----------------------------------------------------------------------------------------------------
+
+    def receive_request(self, frame: memoryview) -> Parked | None:
+        """Take a frame of the client's, and return it if it was parked. Not while a request is parked.
+
+        :raises CloseConnection: it can't be served.
+        :raises FrameError: it isn't a request.
+        """
+        login = self.connection.login
+        if login.expects_raw_token:
+            login.raw_token_sent(len(frame))
+            self._forward(frame, _Entry(correlation_id=None))
+            return None
+        header = read_request_header(frame)
+        self._check_allowed(header)
+        if header.api_key not in _LOGIN_APIS:
+            login.ordinary_request_sent()
+        if header.client_id is not None:
+            self.connection.client_id = header.client_id
+        exchange_type = REWRITES.get(header.api_key)
+        if exchange_type is not None:
+            return self._start(exchange_type(frame, header, self.connection))
+        self._forward(frame, _Entry(correlation_id=header.correlation_id))
+        return None
+
+    def _check_allowed(self, header: RequestHeader) -> None:
+        """Refuse what has no row in the API table, or a row that says so."""
+        row = API_TABLE.get(header.api_key)
+        if row is None:
+            raise CloseConnection(f"a request of the unknown API {header.api_key}")
+        if row.action is Action.REFUSE:
+            raise CloseConnection(f"a request of API {row.key}, {row.reason}")
+        if header.api_key != ApiKey.API_VERSIONS and not row.min_version <= header.api_version <= row.max_version:
+            raise CloseConnection(
+                f"{row.name} version {header.api_version} is not spoken here: {row.min_version} to {row.max_version} are"
+            )
+        if self.connection.is_guest and header.api_key not in _GUEST_APIS:
+            raise CloseConnection(f"a {row.name} request for node {self.connection.node_id}, which is not known yet")
+
+    def _start(self, exchange: Exchange) -> Parked | None:
+        needs = exchange.request_needs()
+        if needs:
+            copy = memoryview(bytearray(exchange.frame))
+            self.parked_request = Parked(
+                needs=needs,
+                frame=copy,
+                header=exchange.header,
+                failures=exchange.failures,
+                throttle_ms=exchange.throttle_ms,
+            )
+            return self.parked_request
+        outcome = exchange.request()
+        if isinstance(outcome, Answer):
+            self._in_flight.append(_Entry(correlation_id=None, answer=outcome.frame))
+            self._answer_own()
+            return None
+        entry = _Entry(correlation_id=exchange.header.correlation_id, exchange=exchange)
+        answered = entry if outcome.is_answered else None
+        if outcome.pieces is None:
+            self._forward(exchange.frame, answered)
+        else:
+            self._send(outcome.pieces, answered)
+        exchange.frame = _NOTHING  # the buffer that it lies in is used again
+        if outcome.then_close:
+            self.close_reason = outcome.then_close
+        return None
+
+    def _forward(self, frame: memoryview, entry: _Entry | None) -> None:
+        self._send([bytes(frame)], entry)
+
+    def _send(self, pieces: Sequence[Buffer], entry: _Entry | None) -> None:
+        self.to_broker += write_frame(pieces)
+        if entry is not None:
+            self._in_flight.append(entry)
+
+    def resume_request(self) -> Parked | None:
+        """Go on with the parked request: its needs were met, or noted as failures. It may be parked again."""
+        parked = self.parked_request
+        if parked is None or parked.header is None:
+            return None
+        self.parked_request = None
+        exchange = REWRITES[parked.header.api_key](parked.frame, parked.header, self.connection)
+        exchange.failures = parked.failures
+        exchange.throttle_ms = parked.throttle_ms
+        return self._start(exchange)
+
+    def ask(self, api_key: int, version: int, values: Mapping[str, Any], on_answer: OnAnswer) -> None:
+        """Put a question of the proxy's own, with the client's id and so with its rights and quota.
+
+        `on_answer` gets the answer's frame, which is valid during the call.
+
+        :raises QuestionFailed: the login doesn't allow one now.
+        """
+        if not self.connection.login.may_ask(self.connection.shared.now()):
+            raise QuestionFailed("the client's login is under way or has expired")
+        self._questions = (self._questions + 1) & 0x7FFFFFFF
+        frame = encode_request(api_key, version, self._questions, self.connection.client_id, values)
+        self._send([frame], _Entry(correlation_id=self._questions, question=on_answer))
+
+    # Answers -----------------------------------------------------------------------------------------------------
+
+    def receive_response(self, frame: memoryview) -> Parked | None:
+        """Take a frame of the broker's, and return it if it was parked. Not while a response is parked.
+
+        :raises CloseConnection: it answers nothing, or can't be passed on.
+        :raises FrameError: it isn't what was asked for.
+        """
+        if not self._in_flight:
+            raise CloseConnection("the broker sent an answer to nothing")
+        entry = self._in_flight.popleft()
+        if entry.correlation_id is not None and read_correlation_id(frame) != entry.correlation_id:
+            raise CloseConnection("the broker answered out of order")
+        if entry.question is not None:
+            entry.question(frame)
+        else:
+            self._respond(entry, frame)
+        self._answer_own()
+        return self.parked_response
+
+    def _respond(self, entry: _Entry, frame: memoryview) -> None:
+        if entry.exchange is None:
+            if entry.correlation_id is None:
+                self.connection.login.raw_token_answered(len(frame))
+            self.to_client += write_frame([bytes(frame)])
+        else:
+            needs = entry.exchange.response_needs(frame)
+            if needs:
+                copy = memoryview(bytes(frame))
+                self.parked_response = Parked(needs=needs, frame=copy, entry=entry, failures=entry.exchange.failures)
+                return
+            pieces = entry.exchange.response(frame)
+            self.to_client += write_frame([bytes(frame)] if pieces is None else pieces)
+            if self.connection.node_moved:
+                raise CloseConnection(f"node {self.connection.node_id} is another broker than the one that answered")
+
+    def _answer_own(self) -> None:
+        """Give the proxy's own answers whose turn has come."""
+        while self._in_flight and self.parked_response is None:
+            answer = self._in_flight[0].answer
+            if answer is None:
+                return
+            self._in_flight.popleft()
+            self.to_client += write_frame([answer])
+
+    def resume_response(self) -> Parked | None:
+        """Go on with the parked answer: its needs were met, or noted as failures. It may be parked again."""
+        parked = self.parked_response
+        if parked is None or parked.entry is None:
+            return None
+        self.parked_response = None
+        if parked.entry.exchange is not None:
+            parked.entry.exchange.throttle_ms += parked.throttle_ms
+        self._respond(parked.entry, parked.frame)
+        self._answer_own()
+        return self.parked_response

