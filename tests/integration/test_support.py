@@ -148,9 +148,7 @@ def test_nodes_come_back(kafka3: Cluster, topic: str):
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_kafkajs(kafka: Cluster, topic: str, compression: str):
     kafka.create_topic(topic)
-    sent = Message(
-        key=b"k", value=b"two" * 100, headers={"h": b"\x00\xff"}, partition=0, timestamp=1_700_000_000_000
-    )
+    sent = Message(key=b"k", value=b"two" * 100, headers={"h": b"\x00\xff"}, partition=0, timestamp=1_700_000_000_000)
     kafkajs_produce(kafka.bootstrap, topic, [b"one", sent], compression)
     first, second = kafkajs_consume(kafka.bootstrap, topic, uuid.uuid4().hex, 2)
     assert first.value == b"one"
@@ -160,9 +158,7 @@ def test_kafkajs(kafka: Cluster, topic: str, compression: str):
 def test_kafkajs_sasl(kafka_sasl: Cluster, topic: str):
     kafka_sasl.create_topic(topic)
     ca = kafka_sasl.certificates.authority.path
-    answer = kafkajs_produce(
-        kafka_sasl.bootstrap, topic, [b"one"], login=login("bob", "SCRAM-SHA-512"), ca=ca
-    )
+    answer = kafkajs_produce(kafka_sasl.bootstrap, topic, [b"one"], login=login("bob", "SCRAM-SHA-512"), ca=ca)
     assert answer[0]["baseOffset"] == "0"
 
 

@@ -67,9 +67,7 @@ class CertificateAuthority:
         self.path = folder / "ca.pem"
         self.path.write_bytes(self._own.public_bytes(serialization.Encoding.PEM))
 
-    def issue(
-        self, common_name: str, hosts: Sequence[str] = LOOPBACK, file_name: str | None = None
-    ) -> Certificate:
+    def issue(self, common_name: str, hosts: Sequence[str] = LOOPBACK, file_name: str | None = None) -> Certificate:
         """A certificate for both ends of TLS, with these names and addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]

@@ -49,9 +49,7 @@ class ClusterAdmin:
             time.sleep(_RETRY_SECONDS)
         raise TimeoutError(f"brokers {ids} expected, {seen} seen within {timeout} s")
 
-    def create_topic(
-        self, name: str, partitions: int, replication: int, config: Mapping[str, object] | None
-    ) -> None:
+    def create_topic(self, name: str, partitions: int, replication: int, config: Mapping[str, object] | None) -> None:
         """Create a topic and wait until each partition has a leader."""
         settings = {key: str(value) for key, value in (config or {}).items()}
         topic = NewTopic(name, num_partitions=partitions, replication_factor=replication, config=settings)

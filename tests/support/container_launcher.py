@@ -54,9 +54,7 @@ class ContainerProcess:
         self._inner: Container = container.get_wrapped_container()
         self._exit_code: int | None = None
         chunks = self._inner.logs(stream=True, follow=True)
-        self._reader = threading.Thread(
-            target=self.lines.follow, args=(_text_lines(chunks), log_path), daemon=True
-        )
+        self._reader = threading.Thread(target=self.lines.follow, args=(_text_lines(chunks), log_path), daemon=True)
         self._reader.start()
 
     @property

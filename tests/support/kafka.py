@@ -151,9 +151,7 @@ class Cluster:
         self, login: Login = _ALICE, *, bootstrap: str | None = None, security: Security | None = None
     ) -> dict[str, Any]:
         """The same for aiokafka."""
-        return aiokafka_settings(
-            bootstrap or self.bootstrap, security or self.security, self.certificates, login
-        )
+        return aiokafka_settings(bootstrap or self.bootstrap, security or self.security, self.certificates, login)
 
 
 @contextmanager
@@ -176,21 +174,15 @@ def kafka_cluster(
         launcher = choose_launcher(base)
         certificates = Certificates.make(base / "tls") if security.tls else None
         ports = {
-            each: BrokerPorts(
-                client=free[each], internal=free[nodes + each], controller=free[2 * nodes + each]
-            )
+            each: BrokerPorts(client=free[each], internal=free[nodes + each], controller=free[2 * nodes + each])
             for each in range(nodes)
         }
         members = [
-            BrokerNode(
-                each, ports[each], base / f"node-{each}", launcher, heap_mb=heap_mb, options=java_options
-            )
+            BrokerNode(each, ports[each], base / f"node-{each}", launcher, heap_mb=heap_mb, options=java_options)
             for each in ports
         ]
         for node in members:
-            settings = broker_properties(
-                node.id, ports, security, node.data_dir, certificates=certificates, acls=acls
-            )
+            settings = broker_properties(node.id, ports, security, node.data_dir, certificates=certificates, acls=acls)
             node.configure(settings | {key: str(value) for key, value in (properties or {}).items()})
         try:
             yield _started(Cluster(members, security, certificates, _new_cluster_id()))

@@ -56,7 +56,5 @@ class JvmLauncher:
         self, main_class: str, *arguments: str, log_path: Path, heap_mb: int, options: Sequence[str] = ()
     ) -> Running:
         """Start a long runner."""
-        command = java_command(
-            main_class, *arguments, heap_mb=heap_mb, options=options, extra_jars=self._extra_jars
-        )
+        command = java_command(main_class, *arguments, heap_mb=heap_mb, options=options, extra_jars=self._extra_jars)
         return Child(command, log_path=log_path, environment=self._environment)

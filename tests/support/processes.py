@@ -46,6 +46,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",  # a direct consumer of a sealed topic prints ciphertext
             env=environment,
             cwd=cwd,
         )
@@ -140,6 +141,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT if log_path else subprocess.PIPE,
                 text=True,
+                errors="replace",  # a direct consumer of a sealed topic prints ciphertext
                 env=environment,
                 cwd=cwd,
                 start_new_session=True,  # Ctrl-C in a terminal is for us: we end our children in order

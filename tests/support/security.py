@@ -57,9 +57,7 @@ class Certificates:
     def make(cls, folder: Path) -> "Certificates":
         """A new authority with a broker's and a client's certificate."""
         authority = CertificateAuthority(folder)
-        return cls(
-            authority=authority, broker=authority.issue("broker"), client=authority.issue("client", hosts=())
-        )
+        return cls(authority=authority, broker=authority.issue("broker"), client=authority.issue("client", hosts=()))
 
 
 def jaas_line(who: Login) -> str:
@@ -71,9 +69,7 @@ def jaas_line(who: Login) -> str:
     return f'{_MODULES}.{kind}LoginModule required username="{who.username}" password="{who.password}";'
 
 
-def listener_properties(
-    listener: str, security: Security, certificates: Certificates | None
-) -> dict[str, str]:
+def listener_properties(listener: str, security: Security, certificates: Certificates | None) -> dict[str, str]:
     """A broker's settings for one protected listener."""
     prefix = f"listener.name.{listener.lower()}."
     settings: dict[str, str] = {}

@@ -25,7 +25,8 @@ def ensure_start_up_cache() -> None:
     target = aot_cache_path()
     if target.exists():
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(target.parent, os.W_OK):
+        return
     with tempfile.TemporaryDirectory(prefix="kveil-train-", dir=target.parent) as folder:
         made = Path(folder, "made.aot")
         try:
@@ -42,9 +43,7 @@ def _train(folder: Path, made: Path) -> None:
     with reserved_ports(3) as (client, internal, controller):
         ports = {0: BrokerPorts(client=client, internal=internal, controller=controller)}
         write_properties(config, broker_properties(0, ports, Security.PLAINTEXT, folder / "data"))
-        storage = java_command(
-            "kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAA", "-c", str(config)
-        )
+        storage = java_command("kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAA", "-c", str(config))
         formatted = run(storage)
         if formatted.returncode:
             raise ChildFailedError(formatted.stderr or formatted.stdout)

@@ -31,13 +31,20 @@ def varint(value: int) -> bytes:
     return out + bytes([zigzag])
 
 
+def crc_of_byte(byte: int) -> int:
+    for _ in range(8):
+        byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+    return byte
+
+
+CRC_TABLE = [crc_of_byte(byte) for byte in range(256)]
+
+
 def crc32c(data: bytes) -> int:
-    """RFC 3720, appendix B.4, bit by bit."""
+    """RFC 3720, appendix B.4, a byte at a time."""
     crc = 0xFFFFFFFF
     for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+        crc = crc >> 8 ^ CRC_TABLE[crc & 255 ^ byte]
     return crc ^ 0xFFFFFFFF
 
 

@@ -1,0 +1,66 @@
+"""A key file, a clock that stands still, and what most key tests need."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kveil.proxy.config import Limits, Mode, StubCodec
+from kveil.proxy.keys.keyfile import new_key_file
+from kveil.proxy.keys.keyfile_store import create_key_file
+from kveil.proxy.keys.providers.keyfile import KeyFileProvider
+from kveil.proxy.keys.ring import KeyRing
+from kveil.proxy.policy import Rule
+
+
+class Clock:
+    """Seconds, moved by the test."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    place = tmp_path / "keys.json"
+    create_key_file(place, new_key_file(realm="test", names=("default", "eu")))
+    return place
+
+
+@pytest.fixture
+def provider(path: Path) -> KeyFileProvider:
+    return KeyFileProvider(path)
+
+
+@pytest.fixture
+def ring(provider: KeyFileProvider, clock: Clock) -> KeyRing:
+    return KeyRing(provider, Limits(), clock)
+
+
+@pytest.fixture
+def make_rule() -> Callable[..., Rule]:
+    def make(key: str = "default", *accept: str, sealed_as: str | None = None) -> Rule:
+        return Rule(
+            seal=True,
+            mode=Mode.AUTO,
+            key=key,
+            accept_keys=frozenset((1, name) for name in (key, *accept)),
+            accept_plain=False,
+            stub_codec=StubCodec.AUTO,
+            sealed_as=sealed_as,
+        )
+
+    return make
+
+
+@pytest.fixture
+def rule(make_rule: Callable[..., Rule]) -> Rule:
+    return make_rule()
