@@ -9,8 +9,6 @@ Reasons are fixed texts and never hold anything that came from the broker. FORMA
 the vectors name the one that each must fail with.
 """
 
-# ruff: noqa: N818 - named for what is wrong; "Error" in each name would say nothing more
-
 from __future__ import annotations
 
 from enum import StrEnum

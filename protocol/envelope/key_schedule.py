@@ -52,9 +52,7 @@ def derive_kid(secret: bytes, *, realm: str, topic: str, provider: int, producer
     return _kid_and_check(secret, realm, topic, provider, producer_id)[:KID_LENGTH]
 
 
-def derive_kid_check(
-    secret: bytes, *, realm: str, topic: str, provider: int, producer_id: bytes = b""
-) -> bytes:
+def derive_kid_check(secret: bytes, *, realm: str, topic: str, provider: int, producer_id: bytes = b"") -> bytes:
     """The 32-byte check value that an announcement gives beside the kid. Raises like `derive_kid`."""
     return _kid_and_check(secret, realm, topic, provider, producer_id)[KID_LENGTH:]
 

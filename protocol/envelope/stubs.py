@@ -55,9 +55,7 @@ class _Table:
             raise ValueError(f"{count} records")
         if self.next_index >= count:
             return
-        end = min(
-            MAX_RECORDS, max(count, 2 * self.next_index)
-        )  # doubling: few copies, however counts creep up
+        end = min(MAX_RECORDS, max(count, 2 * self.next_index))  # doubling: few copies, however counts creep up
         grown = bytearray(self.plain)  # views of the old one stay good
         for index in range(self.next_index, end):
             grown += _stub(index)

@@ -12,8 +12,6 @@
 own (the error table of its protocol guide).
 """
 
-# ruff: noqa: N818 - named for what is wrong; "Error" in each name would say nothing more
-
 from __future__ import annotations
 
 from typing import ClassVar

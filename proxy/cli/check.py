@@ -101,11 +101,7 @@ def _as_text(settings: "Settings", realm: str, decisions: list[Decision]) -> str
 
 
 def _transport(settings: "Settings") -> str:
-    return (
-        "without TLS"
-        if settings.upstream.tls is None
-        else f"TLS {settings.upstream.tls.min_version} or later"
-    )
+    return "without TLS" if settings.upstream.tls is None else f"TLS {settings.upstream.tls.min_version} or later"
 
 
 def _sentence(one: Decision) -> str:

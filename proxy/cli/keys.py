@@ -50,9 +50,7 @@ def init(
 
 
 @app.command("list")
-def list_keys(
-    path: options.KeyPath = None, config: options.ConfigFile = None, as_json: options.AsJson = False
-) -> None:
+def list_keys(path: options.KeyPath = None, config: options.ConfigFile = None, as_json: options.AsJson = False) -> None:
     """Show the names and versions of the keys, never the keys themselves."""
     from kveil.proxy.keys.keyfile_store import read_key_file
 

@@ -28,17 +28,13 @@ Listen = Annotated[
 KeyPath = Annotated[Path | None, typer.Option("--keys", metavar="FILE", help="The key file.")]
 Tls = Annotated[
     bool | None,
-    typer.Option(
-        "--tls/--no-tls", help="TLS to the cluster. Without --tls-ca the system's roots are trusted."
-    ),
+    typer.Option("--tls/--no-tls", help="TLS to the cluster. Without --tls-ca the system's roots are trusted."),
 ]
 TlsCa = Annotated[
     Path | None,
     typer.Option("--tls-ca", metavar="FILE", help="TLS to the cluster, trusting the roots in this PEM file."),
 ]
-LogLevel = Annotated[
-    str | None, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
-]
+LogLevel = Annotated[str | None, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")]
 LogFormat = Annotated[
     str | None,
     typer.Option("--log-format", metavar="FORMAT", help="json, console, or auto: console on a terminal."),

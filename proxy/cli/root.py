@@ -19,7 +19,7 @@ class LazyGroup(TyperGroup):
         """Every command, in the order in which a newcomer needs them."""
         return [name for name in COMMANDS if find_spec(f"{__package__}.{name}")]
 
-    def get_command(self, ctx: object, cmd_name: str) -> Any:  # noqa: ANN401 - typer hides its command type
+    def get_command(self, ctx: object, cmd_name: str) -> Any:
         """The command of that name, or None."""
         if cmd_name not in self.list_commands(ctx):
             return None
@@ -27,7 +27,7 @@ class LazyGroup(TyperGroup):
         command.name = cmd_name
         return command
 
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - and its context type
+    def invoke(self, ctx: Any) -> Any:
         """Runs a command. What its user can mend is told in plain sentences, without a traceback."""
         try:
             return super().invoke(ctx)

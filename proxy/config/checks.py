@@ -38,28 +38,20 @@ def _check_certificates(upstream: Upstream) -> Iterator[Problem]:
     try:
         client_context(trust_only)
     except OSError as error:
-        yield Problem(
-            path="upstream.tls.ca", text=f"{tls.ca} holds no usable PEM certificate ({_reason(error)})"
-        )
+        yield Problem(path="upstream.tls.ca", text=f"{tls.ca} holds no usable PEM certificate ({_reason(error)})")
         return
     try:
         client_context(tls)
     except OSError as error:
-        text = (
-            f"certificate and key don't load ({_reason(error)}): PEM is needed, and a key that belongs to it"
-        )
+        text = f"certificate and key don't load ({_reason(error)}): PEM is needed, and a key that belongs to it"
         yield Problem(path="upstream.tls.cert", text=text)
 
 
 def _reason(error: OSError) -> str:
-    return (
-        error.reason if isinstance(error, ssl.SSLError) and error.reason else error.strerror
-    ) or "unreadable"
+    return (error.reason if isinstance(error, ssl.SSLError) and error.reason else error.strerror) or "unreadable"
 
 
-def _check_nodes(
-    listeners: tuple[Listener, ...], ports: BrokerPorts, nodes: dict[int, int]
-) -> Iterator[Problem]:
+def _check_nodes(listeners: tuple[Listener, ...], ports: BrokerPorts, nodes: dict[int, int]) -> Iterator[Problem]:
     maps = [("nodes", nodes), *((f"listeners[{i}].nodes", one.nodes) for i, one in enumerate(listeners))]
     for path, given in maps:
         for node in sorted(given):
@@ -68,18 +60,14 @@ def _check_nodes(
                 yield Problem(path=f"{path}[{node}]", text=text)
 
 
-def _check_ports(
-    listeners: tuple[Listener, ...], ports: BrokerPorts, nodes: dict[int, int]
-) -> Iterator[Problem]:
+def _check_ports(listeners: tuple[Listener, ...], ports: BrokerPorts, nodes: dict[int, int]) -> Iterator[Problem]:
     """Every port that any listener needs, each at most once on its host."""
     taken: dict[tuple[str, int], str] = {}
     for place, listener in enumerate(listeners):
         here = f"listeners[{place}]"
         first, last = listener.address.port, listener.address.port + ports.count
         if last > MAX_PORT:
-            text = (
-                f"needs ports {first} to {last}, and {MAX_PORT} is the last: lower it, or broker_ports.count"
-            )
+            text = f"needs ports {first} to {last}, and {MAX_PORT} is the last: lower it, or broker_ports.count"
             yield Problem(path=f"{here}.address", text=text)
             continue
         wanted = [(port, f"{here}.address") for port in range(first, last + 1)]

@@ -54,9 +54,7 @@ def _pattern(value: str) -> str:
 
 def _advertised(value: str) -> str:
     if not _HOST.fullmatch(value):
-        msg = (
-            "must be a host name or an IPv4 address without a port: ports follow from the listener's address"
-        )
+        msg = "must be a host name or an IPv4 address without a port: ports follow from the listener's address"
         raise ValueError(msg)
     return value
 
@@ -102,9 +100,7 @@ def _passthrough(value: object) -> object:
 
 def _mode(value: object) -> object:
     if value == "record":
-        msg = (
-            "this version has no record mode yet: use batch for topics that are not compacted, or seal: none"
-        )
+        msg = "this version has no record mode yet: use batch for topics that are not compacted, or seal: none"
         raise ValueError(msg)
     return value
 

@@ -42,12 +42,7 @@ def environment(environ: Mapping[str, str]) -> Iterator[Override | Problem]:
     """What the `KVEIL_` variables say, sorted by name, so that the places of a list are filled in order."""
     for name in sorted(environ, key=_natural):
         text = environ[name]
-        if (
-            not name.startswith(PREFIX)
-            or name == CONFIG_VARIABLE
-            or _SERVICE_LINK.fullmatch(name)
-            or not text
-        ):
+        if not name.startswith(PREFIX) or name == CONFIG_VARIABLE or _SERVICE_LINK.fullmatch(name) or not text:
             continue
         parts = name[len(PREFIX) :].lower().split("__")
         path = tuple(int(part) if part.isascii() and part.isdecimal() else part for part in parts)
@@ -75,9 +70,7 @@ def lay_over(tree: dict[str, Any], override: Override) -> Problem | None:
         last = depth == len(override.path) - 1
         if isinstance(node, list):
             if not isinstance(step, int) or step > len(node):
-                return Problem(
-                    path=override.origin, text=f"the list has {len(node)} entries: the next is {len(node)}"
-                )
+                return Problem(path=override.origin, text=f"the list has {len(node)} entries: the next is {len(node)}")
             if step == len(node):
                 node.append(None)
         elif not isinstance(node, dict):

@@ -1,7 +1,4 @@
-"""The shape of the configuration. Every key has a default but the upstream address.
-
-The docstring below a field is its line in docs/configuration.md.
-"""
+"""The shape of the configuration. Every key has a default but the upstream address."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -138,9 +135,7 @@ class TopicRule(_Model):
 class Limits(_Model):
     """Bounds. config/limits.py has the reason of each default."""
 
-    frame_bytes: Annotated[int, Field(ge=limits.FRAME_BYTES_LEAST, le=limits.FRAME_BYTES_MOST)] = (
-        limits.FRAME_BYTES
-    )
+    frame_bytes: Annotated[int, Field(ge=limits.FRAME_BYTES_LEAST, le=limits.FRAME_BYTES_MOST)] = limits.FRAME_BYTES
     max_connections: Annotated[int, Field(ge=1)] = limits.MAX_CONNECTIONS
     connect_timeout_seconds: Seconds = limits.CONNECT_TIMEOUT_SECONDS
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = limits.DRAIN_SECONDS

@@ -28,9 +28,7 @@ def config_keys(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator
         inner = model_of(field.annotation)
         many = _is_sequence(field.annotation)
         if inner is None or _may_be_null(field.annotation):
-            yield ConfigKey(
-                path=path, variable=_variable(path), required=field.is_required(), default=_default(field)
-            )
+            yield ConfigKey(path=path, variable=_variable(path), required=field.is_required(), default=_default(field))
         if inner is not None:
             yield from config_keys(inner, f"{path}[]." if many else f"{path}.")
 

@@ -21,9 +21,7 @@ _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 def check_topic(name: str) -> str:
     """`name` if Kafka would accept it as a topic's name."""
     if not _TOPIC.fullmatch(name):
-        msg = (
-            "no topic can have this name: Kafka allows letters, digits, '.', '_' and '-', at most 249 of them"
-        )
+        msg = "no topic can have this name: Kafka allows letters, digits, '.', '_' and '-', at most 249 of them"
         raise ValueError(msg)
     return name
 
@@ -81,9 +79,7 @@ class SecretRef:
         """From its text. The message never repeats the text, which may be the secret itself."""
         kind, _, place = text.partition(":")
         if kind not in {"file", "env"} or not place:
-            msg = (
-                "must be a reference, file:PATH or env:NAME: a secret is never written into the configuration"
-            )
+            msg = "must be a reference, file:PATH or env:NAME: a secret is never written into the configuration"
             raise ValueError(msg)
         return cls(kind=kind, place=place)
 

@@ -68,17 +68,22 @@ def create_key_file(path: Path, content: KeyFile) -> None:
     try:
         path.parent.mkdir(mode=DIRECTORY_OWNER_ONLY, parents=True, exist_ok=True)
         with _written_beside(path, content) as temporary:
-            # A link, unlike a rename, fails where a file is already.
-            os.link(temporary, path)
+            _name_once(temporary, path)
             _sync_directory(path.parent)
+    except OSError as error:
+        msg = f"the key file {path} can't be written: {error.strerror}"
+        raise KeyFileError(msg) from None
+
+
+def _name_once(temporary: Path, path: Path) -> None:
+    try:
+        # A link, unlike a rename, fails where a file is already.
+        os.link(temporary, path)
     except FileExistsError:
         msg = (
             f"{path} exists already and was left alone: it may hold the only key to your data. "
             "`kveil keys rotate` makes a new version, `kveil keys add` another key, --keys names another file"
         )
-        raise KeyFileError(msg) from None
-    except OSError as error:
-        msg = f"the key file {path} can't be written: {error.strerror}"
         raise KeyFileError(msg) from None
 
 

@@ -28,9 +28,7 @@ LOOK_SECONDS: Final = 5.0
 class KeyRing:
     """All epoch keys of one process, over one provider. Must not be carried over a fork."""
 
-    def __init__(
-        self, provider: KeyProvider, limits: Limits, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, provider: KeyProvider, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._provider = provider
         self._clock = clock
         self._looked = clock()
@@ -67,9 +65,7 @@ class KeyRing:
     async def _renew(self, topic: str, rule: Rule) -> EpochKey:
         self.reload()
         # Whoever came a moment late, after the call that it would have joined, finds the key here.
-        present = self._epochs.current(
-            topic, rule.key, self._provider.primary_version(rule.key), self._clock()
-        )
+        present = self._epochs.current(topic, rule.key, self._provider.primary_version(rule.key), self._clock())
         if present is not None:
             return present
         began = self._clock()

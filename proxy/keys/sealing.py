@@ -16,11 +16,7 @@ class Epoch:
 
     def is_spent(self, now: float, age_seconds: float) -> bool:
         """Whether it may seal no more."""
-        return (
-            now - self.since >= age_seconds
-            or self.batches >= MAX_EPOCH_BATCHES
-            or self.nbytes >= MAX_EPOCH_BYTES
-        )
+        return now - self.since >= age_seconds or self.batches >= MAX_EPOCH_BATCHES or self.nbytes >= MAX_EPOCH_BYTES
 
 
 class Epochs:

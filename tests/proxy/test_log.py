@@ -197,5 +197,3 @@ def test_the_process_has_a_limit_of_its_own(stream):
     for _ in range(3):
         log_limited(get_logger("x").warning, "only_in_this_test")
     assert len(lines(stream)) == 1
-
-

@@ -2,7 +2,7 @@
 
 import textwrap
 
-from tests.vectors.reference import Batch, Sealer, place, hkdf_expand, lp, record, u
+from tests.vectors.reference import Batch, Sealer, hkdf_expand, lp, place, record, u
 
 
 def sealer() -> Sealer:

@@ -93,11 +93,17 @@ def codecs() -> Iterator[Fault]:
     yield Fault("lz4, frame header", reason, Sealer(codec=lambda s: (3, flip(5, 0x30)(ref.lz4_stored(s)[1]))))
     yield Fault("snappy, block cut", reason, Sealer(codec=lambda s: (2, ref.snappy_framed(s)[1][:-60])))
     yield Fault("snappy, block length 0", reason, Sealer(codec=lambda s: (2, ref.snappy_framed(b"")[1] + bytes(4))))
-    yield Fault("snappy, block length negative", reason,
-                Sealer(codec=lambda s: (2, ref.snappy_framed(b"")[1] + u(-1, 4) + s)))  # fmt: skip
-    yield Fault("snappy, raw, claims 4 GiB", reason,
-                Sealer(codec=lambda s: (2, b"\xff\xff\xff\xff\x0f" + ref.snappy_raw(s)[1][2:])))  # fmt: skip
-    yield Fault("zstd, nothing in it", "record 0 malformed", Sealer(codec=lambda s: (4, ref.zstd_raw(b"") + b"\x01\x00\x00")))
+    yield Fault(
+        "snappy, block length negative", reason, Sealer(codec=lambda s: (2, ref.snappy_framed(b"")[1] + u(-1, 4) + s))
+    )
+    yield Fault(
+        "snappy, raw, claims 4 GiB",
+        reason,
+        Sealer(codec=lambda s: (2, b"\xff\xff\xff\xff\x0f" + ref.snappy_raw(s)[1][2:])),
+    )
+    yield Fault(
+        "zstd, nothing in it", "record 0 malformed", Sealer(codec=lambda s: (4, ref.zstd_raw(b"") + b"\x01\x00\x00"))
+    )
 
 
 def record_0() -> Iterator[Fault]:
@@ -120,20 +126,29 @@ def record_0() -> Iterator[Fault]:
     yield Fault("a byte after it", bad, Sealer(record_0=lambda r: resized(r, lambda body: body + b"\x00")))
     yield Fault("cut in the envelope header", "length", Sealer(record_0=lambda r: r[:40], with_stubs=False))
     yield Fault("cut in the ciphertext", bad, Sealer(record_0=lambda r: r[:-20], with_stubs=False))
-    yield Fault("value longer than the record", "length",
-                Sealer(record_0=lambda r: resized(r, lambda b: b[:LEAST - 2] + varint(9000) + b[LEAST:])))  # fmt: skip
+    yield Fault(
+        "value longer than the record",
+        "length",
+        Sealer(record_0=lambda r: resized(r, lambda b: b[: LEAST - 2] + varint(9000) + b[LEAST:])),
+    )
     yield Fault("record cut, zstd", bad, Sealer(codec=lambda s: (4, ref.zstd_raw(s[:300]))))
     yield Fault("record cut, gzip", bad, Sealer(codec=lambda s: (1, ref.gzip_stored(s[:300])[1])))
     yield Fault("null value", none, Sealer(record_0=lambda r: ref.record(0, b"k", None)))
     yield Fault("empty value", none, Sealer(record_0=lambda r: ref.record(0, b"k", b"")))
     yield Fault("value of two bytes of the magic", none, Sealer(record_0=lambda r: ref.record(0, b"k", b"\xc5K")))
     yield Fault("plain value", none, Sealer(record_0=lambda r: ref.record(0, b"k", b"plain")))
-    yield Fault("another header on a null value", none,
-                Sealer(record_0=lambda r: ref.record(0, b"k", None, headers=b"\x02\x02k\x02v")))  # fmt: skip
+    yield Fault(
+        "another header on a null value",
+        none,
+        Sealer(record_0=lambda r: ref.record(0, b"k", None, headers=b"\x02\x02k\x02v")),
+    )
     for at in range(3):
         yield Fault(f"magic, byte {at}", none, Sealer(envelope=flip(at)))
-    yield Fault("null value with record mode's header", "mode not supported yet",
-                Sealer(record_0=lambda r: ref.record(0, b"k", None, headers=b"\x02\x0akveil\x02v")))  # fmt: skip
+    yield Fault(
+        "null value with record mode's header",
+        "mode not supported yet",
+        Sealer(record_0=lambda r: ref.record(0, b"k", None, headers=b"\x02\x0akveil\x02v")),
+    )
 
 
 def header() -> Iterator[Fault]:
@@ -164,8 +179,11 @@ def header() -> Iterator[Fault]:
     yield Fault("last byte of the envelope missing", "length", Sealer(envelope=lambda e: e[:-1]))
     yield Fault("salt, first byte", "commitment", Sealer(envelope=flip(24)))
     yield Fault("salt, last byte", "commitment", Sealer(envelope=flip(47)))
-    yield Fault("count changed inside and outside", "commitment",
-                Sealer(envelope=flip(51), outer={"last_offset_delta": 1, "count": 2}))  # fmt: skip
+    yield Fault(
+        "count changed inside and outside",
+        "commitment",
+        Sealer(envelope=flip(51), outer={"last_offset_delta": 1, "count": 2}),
+    )
 
 
 def extensions() -> Iterator[Fault]:
@@ -183,8 +201,9 @@ def extensions() -> Iterator[Fault]:
     yield Fault("one byte too many", bad, Sealer(extensions=lambda b: b + b"\x90"))
     yield Fault("two bytes too many", bad, Sealer(extensions=lambda b: b + b"\x90\x00"))
     yield Fault("body longer than the extensions", bad, Sealer(extensions=lambda b: b[:1] + u(len(b) - 2, 2) + b[3:]))
-    yield Fault("extension changed on the way", "commitment",
-                Sealer(extensions=lambda b: extra + b, envelope=flip(56 + 3)))  # fmt: skip
+    yield Fault(
+        "extension changed on the way", "commitment", Sealer(extensions=lambda b: extra + b, envelope=flip(56 + 3))
+    )
     yield Fault("key name changed on the way", "commitment", Sealer(envelope=flip(56 + 3 + 3)), {"secret": SECRET})
 
 
@@ -225,11 +244,19 @@ def keys() -> Iterator[Fault]:
     yield Fault("epoch key of 33 bytes", "key length", Sealer(), {"secret": SECRET + "00"})
     yield Fault("key-encryption key of 31 bytes", "key length", Sealer(), {"kek": bytes(31).hex()})
     yield Fault("kid changed on the way", wrap, Sealer(envelope=flip(8)))
-    yield Fault("kid changed on the way, key known", "sealed under another key", Sealer(envelope=flip(23)),
-                direct | {"kid": KID.hex()})  # fmt: skip
+    yield Fault(
+        "kid changed on the way, key known",
+        "sealed under another key",
+        Sealer(envelope=flip(23)),
+        direct | {"kid": KID.hex()},
+    )
     yield Fault("kid of another provider", kid, Sealer(kid=Sealer(provider=2).made_kid()), direct)
-    yield Fault("kid of another producer", kid, Sealer(provider=7, mechanism=0, wrapped=b"", producer_id=b"p-1"),
-                direct | {"producer_id": b"p-2".hex()})  # fmt: skip
+    yield Fault(
+        "kid of another producer",
+        kid,
+        Sealer(provider=7, mechanism=0, wrapped=b"", producer_id=b"p-1"),
+        direct | {"producer_id": b"p-2".hex()},
+    )
     yield Fault("wrap of 71 bytes", "wrap length", Sealer(wrapped=WRAP[:-1]))
     yield Fault("wrap of 73 bytes", "wrap length", Sealer(wrapped=WRAP + b"\x00"))
     for name, at in (("salt", 0), ("key", 24), ("tag", -1)):
@@ -260,8 +287,7 @@ def plaintext() -> Iterator[Fault]:
     yield Fault("pad length reaches into the records", "pad", Sealer(pad_length=2))
     for attributes in (0x20, 0x40, 0x80, 0x8000, 5, 6, 7):
         yield Fault(f"attributes {attributes:#x}", "inner attributes", Sealer(inner={"attributes": attributes}))
-    yield Fault("compressed twice", "inner attributes",
-                Sealer(flags=1, section=ref.zstd_raw, inner={"attributes": 1}))  # fmt: skip
+    yield Fault("compressed twice", "inner attributes", Sealer(flags=1, section=ref.zstd_raw, inner={"attributes": 1}))
     fields = "producer fields differ from the batch"
     for name in ("producer_id", "producer_epoch", "base_sequence"):
         yield Fault(f"inner {name}", fields, Sealer(inner={name: 0}))
@@ -273,5 +299,6 @@ def plaintext() -> Iterator[Fault]:
 
 
 GROUPS = (outer, codecs, record_0, header, extensions, key_block, keys, sealed_part, plaintext)
-CASES = [Fault(f"{group.__name__}: {case.name}", case.reason, case.made, case.reader)
-         for group in GROUPS for case in group()]  # fmt: skip
+CASES = [
+    Fault(f"{group.__name__}: {case.name}", case.reason, case.made, case.reader) for group in GROUPS for case in group()
+]

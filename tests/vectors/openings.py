@@ -1,4 +1,6 @@
-"""Sealed batches that open. `delivered` is what the broker changed in the client's batch, seen through the seal."""
+"""Sealed batches that open. `delivered` is what the broker changed in the client's batch, seen through the
+seal.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,20 +40,34 @@ CASES = [
     Opening("broker made it snappy, raw", Sealer(codec=ref.snappy_raw)),
     Opening("broker made it lz4", Sealer(codec=ref.lz4_stored)),
     Opening("zstd, raw blocks of 100 bytes", Sealer(codec=lambda s: (4, ref.zstd_raw(s, 100)))),
-    Opening("zstd, a frame for each 100 bytes", Sealer(
-        codec=lambda s: (4, b"".join(ref.zstd_raw(s[i : i + 100]) for i in range(0, len(s), 100))))),
-    Opening("zstd, single segment with its size", Sealer(
-        codec=lambda s: (4, ref.zstd_raw(s, header=b"\xa0" + len(s).to_bytes(4, "little"))))),
+    Opening(
+        "zstd, a frame for each 100 bytes",
+        Sealer(codec=lambda s: (4, b"".join(ref.zstd_raw(s[i : i + 100]) for i in range(0, len(s), 100)))),
+    ),
+    Opening(
+        "zstd, single segment with its size",
+        Sealer(codec=lambda s: (4, ref.zstd_raw(s, header=b"\xa0" + len(s).to_bytes(4, "little")))),
+    ),
     Opening("nothing readable behind record 0's frame", Sealer(codec=lambda s: (4, ref.zstd_raw(s) + b"noise"))),
-    Opening("base offset and leader epoch assigned",
-            Sealer(outer={"base_offset": 123456789012, "leader_epoch": 17}),
-            delivered={"base_offset": 123456789012, "leader_epoch": 17}),
-    Opening("LogAppendTime", Sealer(outer={"attributes": 0x08, "max_timestamp": 1_800_000_000_000}),
-            delivered={"attributes": 0x08, "max_timestamp": 1_800_000_000_000}),
-    Opening("client set the LogAppendTime bit, broker cleared it", Sealer(client=batch_of(3, attributes=0x08)),
-            delivered={"attributes": 0}),
-    Opening("timestamps rewritten by the broker", Sealer(outer={"base_timestamp": 5, "max_timestamp": 6},
-                                                         timestamp_delta=-77)),
+    Opening(
+        "base offset and leader epoch assigned",
+        Sealer(outer={"base_offset": 123456789012, "leader_epoch": 17}),
+        delivered={"base_offset": 123456789012, "leader_epoch": 17},
+    ),
+    Opening(
+        "LogAppendTime",
+        Sealer(outer={"attributes": 0x08, "max_timestamp": 1_800_000_000_000}),
+        delivered={"attributes": 0x08, "max_timestamp": 1_800_000_000_000},
+    ),
+    Opening(
+        "client set the LogAppendTime bit, broker cleared it",
+        Sealer(client=batch_of(3, attributes=0x08)),
+        delivered={"attributes": 0},
+    ),
+    Opening(
+        "timestamps rewritten by the broker",
+        Sealer(outer={"base_timestamp": 5, "max_timestamp": 6}, timestamp_delta=-77),
+    ),
     Opening("delete horizon set by the log cleaner", Sealer(outer={"attributes": 0x40, "base_timestamp": 1})),
     Opening("unused attribute bits set", Sealer(outer={"attributes": 0x7F00})),
     Opening("stubs removed by the log cleaner", Sealer(with_stubs=False, outer={"count": 1})),
@@ -65,8 +81,10 @@ CASES = [
     Opening("an unknown extension that is not critical", Sealer(extensions=lambda block: EXTRA + block)),
     Opening("highest partition", Sealer(partition=2**31 - 1)),
     Opening("realm beyond ASCII", Sealer(realm="Größe ☂")),
-    Opening("provider 2", Sealer(provider=2, mechanism=2, wrapped=b"vault:v1:abc"),
-            {"secret": bytes(range(32)).hex()}),
-    Opening("provider 7, empty wrap, producer id", Sealer(provider=7, mechanism=0, wrapped=b"", producer_id=b"p-1"),
-            {"secret": bytes(range(32)).hex(), "producer_id": b"p-1".hex()}),
-]  # fmt: skip
+    Opening("provider 2", Sealer(provider=2, mechanism=2, wrapped=b"vault:v1:abc"), {"secret": bytes(range(32)).hex()}),
+    Opening(
+        "provider 7, empty wrap, producer id",
+        Sealer(provider=7, mechanism=0, wrapped=b"", producer_id=b"p-1"),
+        {"secret": bytes(range(32)).hex(), "producer_id": b"p-1".hex()},
+    ),
+]

@@ -1,7 +1,7 @@
 """A second, slow writer of sealed batches, made from FORMAT.md alone: it imports nothing of kveil.
 
-It is the oracle of the tests: the product must write the same bytes, given the same random ones, and open what stands
-in the vectors. Every step can be bent, because most vectors are faults, one each.
+It is the oracle of the tests: the product must write the same bytes, given the same random ones, and open
+what stands in the vectors. Every step can be bent, because most vectors are faults, one each.
 """
 
 import gzip

@@ -93,9 +93,7 @@ class KeyFileProvider:
     def describe(self) -> ProviderDescription:
         """What the file held when last read."""
         keys = tuple(
-            KeyDescription(
-                name=key.name, primary=key.primary, versions=tuple(one.version for one in key.versions)
-            )
+            KeyDescription(name=key.name, primary=key.primary, versions=tuple(one.version for one in key.versions))
             for key in self._content.keys
         )
         return ProviderDescription(provider="keyfile", place=str(self._path), realm=self.realm, keys=keys)

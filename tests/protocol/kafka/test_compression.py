@@ -1,5 +1,6 @@
 """Codecs: both ways, other writers' framings, and the bounds."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -139,10 +140,8 @@ def test_unknown_codecs(codec):
 @settings(max_examples=100)
 @given(st.binary(max_size=300))
 def test_noise_raises_nothing_else(codec, data):
-    try:
+    with contextlib.suppress(CorruptBatch):
         assert len(decompress(codec, data, 1000)) <= 1000
-    except CorruptBatch:
-        pass
 
 
 def test_the_full_buffer_text_is_still_cramjams():

@@ -50,15 +50,21 @@ class TestHeader:
             "record_count": 3,
         }
         assert (header.codec, header.is_transactional, header.is_control, header.is_log_append_time) == (
-            4, True, False, True,
-        )  # fmt: skip
+            4,
+            True,
+            False,
+            True,
+        )
         assert (header.last_offset, header.next_offset) == (3, 4)
 
     def test_control_bit(self):
         header = rb.read_header(batch(attributes=0x20).encode())
         assert (header.codec, header.is_transactional, header.is_control, header.is_log_append_time) == (
-            0, False, True, False,
-        )  # fmt: skip
+            0,
+            False,
+            True,
+            False,
+        )
 
     def test_needs_61_bytes(self):
         with pytest.raises(CorruptBatch):
@@ -100,9 +106,14 @@ class TestHeader:
 
     def test_reads_what_aiokafka_builds(self):
         builder = DefaultRecordBatchBuilder(
-            magic=2, compression_type=0, is_transactional=1, producer_id=9, producer_epoch=1, base_sequence=4,
+            magic=2,
+            compression_type=0,
+            is_transactional=1,
+            producer_id=9,
+            producer_epoch=1,
+            base_sequence=4,
             batch_size=10_000,
-        )  # fmt: skip
+        )
         for index in range(5):
             builder.append(index, timestamp=1000 + index, key=b"k", value=b"v", headers=[("h", b"1")])
         header = rb.check_produced(memoryview(bytes(builder.build())))
@@ -246,9 +257,12 @@ class TestEmpty:
         header = rb.check_empty_batch(memoryview(made))
         assert (header.base_offset, header.last_offset, header.next_offset) == (100, 109, 110)
         assert (header.record_count, header.partition_leader_epoch, header.max_timestamp) == (0, 4, 55)
-        assert made == Batch(
-            b"", 0, base_offset=100, last_offset_delta=9, leader_epoch=4, base_timestamp=-1, max_timestamp=55
-        ).encode()  # fmt: skip
+        assert (
+            made
+            == Batch(
+                b"", 0, base_offset=100, last_offset_delta=9, leader_epoch=4, base_timestamp=-1, max_timestamp=55
+            ).encode()
+        )
 
     def test_another_reader_finds_no_record_and_a_good_checksum(self):
         found = DefaultRecordBatch(bytearray(rb.empty_batch(100, 109)))

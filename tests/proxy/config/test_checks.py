@@ -61,7 +61,7 @@ def test_own_roots_replace_the_system_s(tmp_path, certificate):
 
 
 def test_a_missing_file(tmp_path):
-    (path, text), = fault(tmp_path, ca=tmp_path / "nope.pem").items()
+    ((path, text),) = fault(tmp_path, ca=tmp_path / "nope.pem").items()
     assert path == "upstream.tls.ca"
     assert "No such file" in text
 

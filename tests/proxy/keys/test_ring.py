@@ -278,9 +278,7 @@ async def test_what_was_sealed_here_opens_here_without_a_call(reader, slow, rule
 async def test_many_readers_of_one_key_make_one_call(ring, reader, slow, rule):
     sealed = await ring.renew("orders", rule)
     slow.gate.clear()
-    waiting = [
-        asyncio.create_task(reader.unwrap("orders", sealed.kid, sealed.block, rule)) for _ in range(20)
-    ]
+    waiting = [asyncio.create_task(reader.unwrap("orders", sealed.kid, sealed.block, rule)) for _ in range(20)]
     await settle()
     slow.gate.set()
     await asyncio.gather(*waiting)
@@ -300,9 +298,7 @@ async def test_a_reader_takes_up_a_rotation_when_it_meets_it(ring, reader, rule,
     assert await reader.unwrap("orders", sealed.kid, sealed.block, rule)
 
 
-async def test_a_key_that_the_rule_does_not_list_is_refused_before_any_call(
-    ring, reader, slow, rule, make_rule
-):
+async def test_a_key_that_the_rule_does_not_list_is_refused_before_any_call(ring, reader, slow, rule, make_rule):
     sealed = await ring.renew("orders", make_rule("eu"))
     with pytest.raises(KeyRefused, match="'eu' of provider 1 is not among"):
         reader.opening_key("orders", sealed.kid, sealed.block, rule)

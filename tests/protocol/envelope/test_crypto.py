@@ -1,0 +1,85 @@
+"""The primitives against published answers, and that they are used from one module only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import kveil.protocol
+import kveil.proxy
+from kveil.protocol.envelope import crypto
+from kveil.protocol.envelope.errors import Unopenable
+from tests.vectors import reference
+
+PACKAGES = {name: Path(package.__path__[0]) for name, package in (("protocol", kveil.protocol), ("proxy", kveil.proxy))}
+
+
+def test_aes_256_gcm_of_the_gcm_specification():
+    """McGrew and Viega, test cases 13 and 14."""
+    key, nonce = bytes(32), bytes(12)
+    assert crypto.encrypt(key, nonce, b"").hex() == "530f8afbc74536b9a963b4f1c4cb738b"
+    sealed = bytes.fromhex("cea7403d4d606b6e074ec5d3baf39d18" + "d0d1c8a799996bf0265b98b5d48ab919")
+    assert crypto.encrypt(key, nonce, bytes(16)) == sealed
+    assert crypto.decrypt(key, nonce, sealed, "tag") == bytes(16)
+
+
+@pytest.mark.parametrize("length", [1, 44, 48, 64, 65, 76, 128, 200])
+def test_hkdf_expand_is_the_references(length):
+    assert crypto.hkdf_expand(b"k" * 32, b"info", length) == reference.hkdf_expand(b"k" * 32, b"info", length)
+
+
+def test_any_buffer_will_do():
+    data = bytearray(b"x" * 100)
+    sealed = crypto.encrypt(bytes(32), bytes(12), memoryview(data)[10:])
+    assert sealed == crypto.encrypt(bytes(32), bytes(12), b"x" * 90)
+    assert crypto.decrypt(bytes(32), bytes(12), memoryview(bytearray(sealed)), "tag") == b"x" * 90
+
+
+@pytest.mark.parametrize("at", [0, 15, 16, -1])
+def test_what_does_not_authenticate_raises_with_its_reason(at):
+    sealed = bytearray(crypto.encrypt(bytes(32), bytes(12), bytes(20)))
+    sealed[at] ^= 1
+    with pytest.raises(Unopenable, match=r"^why$"):
+        crypto.decrypt(bytes(32), bytes(12), bytes(sealed), "why")
+
+
+@pytest.mark.parametrize("size", [0, 1, 15])
+def test_less_than_a_tag(size):
+    with pytest.raises(Unopenable, match=r"^why$"):
+        crypto.decrypt(bytes(32), bytes(12), bytes(size), "why")
+
+
+def test_check_equal():
+    crypto.check_equal(b"abc", b"abc", "why")
+    for other in (b"abd", b"ab", b""):
+        with pytest.raises(Unopenable, match=r"^why$"):
+            crypto.check_equal(other, b"abc", "why")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def importers(package, of):
+    root = PACKAGES[package]
+    return {
+        str(path.relative_to(root))
+        for path in root.rglob("*.py")
+        if any(name.split(".")[: len(of)] == of for name in imports(path))
+    }
+
+
+def test_the_protocol_has_one_module_for_each_library():
+    assert importers("protocol", ["cryptography"]) == {"envelope/crypto.py"}
+    assert importers("protocol", ["cramjam"]) == {"kafka/compression.py"}
+    assert importers("protocol", ["crc32c"]) == {"kafka/record_batch.py"}
+
+
+def test_the_protocol_is_pure():
+    for name in ("socket", "asyncio", "time", "logging", "structlog"):
+        assert importers("protocol", [name]) == set()
+    assert importers("protocol", ["kveil", "proxy"]) == set()

@@ -1,0 +1,107 @@
+"""Epoch keys and what is derived from them."""
+
+import dataclasses
+import itertools
+
+import pytest
+
+from kveil.protocol.envelope import key_schedule
+from kveil.protocol.envelope.errors import Unopenable
+from kveil.protocol.envelope.header import KeyBlock
+from kveil.protocol.envelope.key_schedule import EpochKey, derive_kid, derive_kid_check, new_epoch_key_secret
+from tests.vectors.reference import Sealer, hkdf_expand, lp, place, u
+
+SECRET = bytes(range(32))
+BLOCK = KeyBlock(provider=1, name="main", mechanism=1, version="1", wrapped=bytes(72))
+PLACE = {"realm": "demo", "topic": "orders"}
+
+
+def epoch_key(**fields):
+    made = {"secret": SECRET, "block": BLOCK, **PLACE} | fields
+    provider = made["block"].provider
+    kid = derive_kid(made["secret"], realm=made["realm"], topic=made["topic"], provider=provider)
+    return EpochKey(**{"kid": kid} | made)
+
+
+def test_secrets_are_32_bytes_and_never_twice_the_same():
+    made = {new_epoch_key_secret() for _ in range(10)}
+    assert len(made) == 10
+    assert {len(secret) for secret in made} == {32}
+
+
+def test_kid_and_check_are_the_specifications():
+    info = b"kveil/v1/kid\x00" + place("demo", "orders") + b"\x07" + lp(b"p-1")
+    made = hkdf_expand(SECRET, info, 48)
+    assert derive_kid(SECRET, provider=7, producer_id=b"p-1", **PLACE) == made[:16]
+    assert derive_kid_check(SECRET, provider=7, producer_id=b"p-1", **PLACE) == made[16:]
+
+
+def test_everything_goes_into_the_kid():
+    base = {"secret": SECRET, "realm": "demo", "topic": "orders", "provider": 1, "producer_id": b""}
+    others = [
+        {"secret": bytes(32)},
+        {"realm": "demo2"},
+        {"topic": "orders2"},
+        {"provider": 2},
+        {"producer_id": b"p"},
+        {"realm": "demoo", "topic": "rders"},
+    ]
+    kids = [derive_kid(made.pop("secret"), **made) for made in ({**base, **other} for other in [{}, *others])]
+    assert len(set(kids)) == len(kids)
+
+
+@pytest.mark.parametrize("size", [0, 16, 31, 33, 64])
+def test_a_key_of_another_length(size):
+    with pytest.raises(Unopenable, match="key length"):
+        derive_kid(bytes(size), provider=1, **PLACE)
+    with pytest.raises(Unopenable, match="key length"):
+        EpochKey(secret=bytes(size), kid=bytes(16), block=BLOCK, **PLACE)
+
+
+@pytest.mark.parametrize("place_", [{"realm": "", "topic": "orders"}, {"realm": "demo", "topic": ""}])
+def test_there_is_no_empty_realm_or_topic(place_):
+    with pytest.raises(ValueError, match="empty"):
+        derive_kid(SECRET, provider=1, **place_)
+
+
+@pytest.mark.parametrize("kid", [bytes(16), b"", Sealer().made_kid()[:15], Sealer(provider=2).made_kid()])
+def test_the_kid_must_be_the_keys(kid):
+    with pytest.raises(Unopenable, match="kid"):
+        epoch_key(kid=kid)
+
+
+def test_a_key_shows_no_secret_and_never_changes():
+    key = epoch_key()
+    batch = key.batch_keys(0, bytes(56), b"")
+    for text in (repr(key), str(key), repr(batch), f"{batch}"):
+        for secret in (SECRET, batch.key, batch.nonce):
+            assert secret.hex() not in text
+            assert repr(secret)[2:-1] not in text
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        key.secret = bytes(32)
+
+
+def test_keys_are_equal_to_themselves_only():
+    assert epoch_key() != epoch_key()
+
+
+def test_batch_keys_are_the_specifications():
+    header, extensions = bytes(range(56)), b"extensions"
+    info = b"kveil/v1/batch\x00" + place("demo", "orders") + u(9, 4) + header + extensions
+    made = hkdf_expand(SECRET, info, 76)
+    assert epoch_key().batch_keys(9, header, extensions) == (made[:32], made[32:44], made[44:])
+
+
+def test_everything_goes_into_the_batch_keys():
+    keys = [epoch_key(), epoch_key(realm="demo2"), epoch_key(topic="orders2"), epoch_key(secret=bytes(32))]
+    made = [key.batch_keys(0, bytes(56), b"ab") for key in keys]
+    made += [keys[0].batch_keys(1, bytes(56), b"ab"), keys[0].batch_keys(0, bytes(56), b"ac")]
+    made += [keys[0].batch_keys(0, bytes(55) + b"\x01", b"ab")]
+    for one, other in itertools.combinations(made, 2):
+        assert not set(one) & set(other)
+
+
+def test_limits():
+    assert key_schedule.MAX_EPOCH_BATCHES == 2**32
+    assert key_schedule.MAX_EPOCH_BYTES == 32 * 2**40
+    assert key_schedule.MAX_EPOCH_SECONDS == 86_400
