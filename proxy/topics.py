@@ -8,8 +8,9 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-MAX_GIVEN = 1_000_000
-"""Pairs of client and topic id that are remembered: a bound on memory, far over what a host's clients use."""
+MAX_NAMES = 1_000_000
+"""Topic ids, and pairs of client and topic id, that are remembered: a bound on what a broker that invents topics can
+take of memory, far over what clusters have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +41,11 @@ class TopicNames:
     def learn(self, topic_id: bytes, name: str) -> str:
         """Take note of an id's name unless it has one, and return the name that it has.
 
-        An id is never given to another topic by an honest broker, so the first name stays.
+        An id is never given to another topic by an honest broker, so the first name stays. Once there are too many
+        ids, new ones stay unknown: to forget one would let it have a second name.
         """
+        if len(self._names) >= MAX_NAMES and topic_id not in self._names:
+            return name
         return self._names.setdefault(topic_id, name)
 
     def give(self, client: object, topic_id: bytes) -> None:
@@ -49,7 +53,7 @@ class TopicNames:
         key = (client, topic_id)
         if key not in self._given:
             self._given[key] = None
-            if len(self._given) > MAX_GIVEN:
+            if len(self._given) > MAX_NAMES:
                 self._given.popitem(last=False)
 
     def was_given(self, client: object, topic_id: bytes) -> bool:

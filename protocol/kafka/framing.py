@@ -77,7 +77,9 @@ def write_frame(pieces: Sequence[Buffer]) -> list[Buffer]:
 def _describe_size(size: int, limit: int) -> str:
     head = (size & 0xFFFFFFFF).to_bytes(4, "big")
     if head[:2] == b"\x16\x03":
-        return "this looks like TLS, and the listener speaks plaintext: set security.protocol to PLAINTEXT or SASL_PLAINTEXT"
+        return (
+            "this looks like TLS, and the listener is plaintext: set security.protocol to PLAINTEXT or SASL_PLAINTEXT"
+        )
     if head in (b"GET ", b"POST", b"HEAD", b"PUT "):
         return "this looks like HTTP, not Kafka"
     if size < 0:

@@ -134,7 +134,7 @@ def test_skipped_offsets(text, expected):
     ],
 )
 def test_what_names_no_offsets(text):
-    with pytest.raises(ValueError, match="topic|from must not be after to|larger than Kafka's"):
+    with pytest.raises(ValueError, match=r"topic|from must not be after to|larger than Kafka's"):
         Skip.parse(text)
 
 
