@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Final
 
+from kveil.protocol.envelope import registry
 from kveil.proxy.config import Mode, Preset, Seal, Settings, Skip, StubCodec, TopicRule
-from kveil.proxy.keys.provider import PROVIDER_IDS
 
 # Kafka's brokers write these themselves, so nothing of the clients' could be sealed in them (kafka.md, R2).
 INTERNAL_TOPICS: Final = frozenset(
@@ -25,6 +25,8 @@ PRESET_TOPICS: Final[Mapping[Preset, frozenset[str]]] = MappingProxyType(
         Preset.SCHEMA_REGISTRY: frozenset({"_schemas"}),
     }
 )
+# The ids that envelopes have of providers (FORMAT.md, section 8), by their names in the configuration.
+PROVIDER_IDS: Final[Mapping[str, int]] = MappingProxyType({"keyfile": registry.KEY_FILE})
 # Names come from clients and brokers, so the memory for answers is bounded. Rules are shared, entries small.
 REMEMBERED_TOPICS: Final = 16_384
 

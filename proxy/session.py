@@ -123,7 +123,7 @@ class Session:
             raise CloseConnection(f"a request of API {row.key}, {row.reason}")
         if header.api_key != ApiKey.API_VERSIONS and not row.min_version <= header.api_version <= row.max_version:
             raise CloseConnection(
-                f"{row.name} version {header.api_version} is not spoken here, {row.min_version} to {row.max_version} are"
+                f"{row.name} version {header.api_version} is not spoken: {row.min_version} to {row.max_version} are"
             )
         if self.connection.is_guest and header.api_key not in _GUEST_APIS:
             raise CloseConnection(f"a {row.name} request for node {self.connection.node_id}, which is not known yet")

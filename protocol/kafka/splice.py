@@ -55,13 +55,17 @@ class Walked(NamedTuple):
 class Walker:
     """A compiled walk over one message of one API and version."""
 
-    def __init__(self, walk: Callable[..., tuple[Any, int]], *, flexible: bool) -> None:
+    def __init__(self, walk: Callable[..., tuple[Any, int]], *, flexible: bool, is_request: bool) -> None:
         self._walk = walk
+        self._is_request = is_request
         self.flexible = flexible
         """Whether the version has compact and tagged fields (KIP-482)."""
 
     def __call__(self, frame: Buffer) -> Walked:
         """Walk a whole frame, header included, its size excluded.
+
+        A request that goes on behind its end is refused. A response may: clients read no further, and librdkafka's
+        mock cluster adds a byte to its flexible ones.
 
         :raises FrameError: it doesn't have the schema's form.
         """
@@ -70,7 +74,7 @@ class Walker:
             values, end = self._walk(frame, 0, len(frame), sections)
         except (IndexError, StructError, UnicodeDecodeError) as error:
             raise FrameError(f"a message does not have the form of its schema: {error}") from error
-        if end != len(frame):
+        if end > len(frame) or (self._is_request and end < len(frame)):
             raise FrameError(f"a message ends at byte {end} of {len(frame)}")
         return Walked(values, sections)
 
@@ -78,7 +82,7 @@ class Walker:
 @cache
 def request_walker(api_key: int, version: int, shape: "FrozenShape") -> Walker:
     """Return the walker over a request; unknown tagged fields stay."""
-    return _compile(load_request_schema(api_key, version), shape, drop_unknown=False)
+    return _compile(load_request_schema(api_key, version), shape, drop_unknown=False, is_request=True)
 
 
 @cache
@@ -88,7 +92,7 @@ def response_walker(api_key: int, version: int, shape: "FrozenShape", *, drop_un
     With `drop_unknown`, tagged fields that the schema doesn't know are dropped: in an answer that carries addresses
     a newer field may hold one more, which would lead clients around the proxy.
     """
-    return _compile(load_response_schema(api_key, version), shape, drop_unknown=drop_unknown)
+    return _compile(load_response_schema(api_key, version), shape, drop_unknown=drop_unknown, is_request=False)
 
 
 class FrozenShape:
@@ -98,11 +102,11 @@ class FrozenShape:
         self.fields = shape
 
 
-def _compile(schema: Any, shape: FrozenShape, *, drop_unknown: bool) -> Walker:
+def _compile(schema: Any, shape: FrozenShape, *, drop_unknown: bool, is_request: bool) -> Walker:
     source, constants = write_walker(schema, shape.fields, drop_unknown=drop_unknown)
     namespace: dict[str, Any] = {**constants, "FrameError": FrameError, "Section": Section}
     exec(compile(source, f"<walker of {schema.__module__}>", "exec"), namespace)  # noqa: S102 - source is ours
-    return Walker(namespace["walk"], flexible=schema.__flexible__)
+    return Walker(namespace["walk"], flexible=schema.__flexible__, is_request=is_request)
 
 
 def splice(buffer: Buffer, edits: Iterable[Edit], sections: Iterable[Section] = ()) -> list[Buffer]:

@@ -113,7 +113,8 @@ class _WalkerSource:
         if schema.__flexible__:
             self._tagged_fields(tagged, shape, results)
         if start is not None:
-            results[ELEMENT] = f"({start}, p)"
+            self.line(f"{start} = ({start}, p)")
+            results[ELEMENT] = start
         return f"({''.join(result + ', ' for result in results.values())})"
 
     # Fields ------------------------------------------------------------------------------------------------------
@@ -264,13 +265,16 @@ class _WalkerSource:
         self.line("if b[p] == 0: p += 1")
         self.line("else:")
         self.depth += 1
-        start, kept, dropped, left, end = (self._name() for _ in range(5))
-        self.line(f"{start} = p; {kept} = []; {dropped} = False")
+        start, kept, dropped, left, end, last = (self._name() for _ in range(6))
+        self.line(f"{start} = p; {kept} = []; {dropped} = False; {last} = -1")
         self.line(f"{left}, p = uvarint(b, p)")
         self.line(f"for _ in range({left}):")
         self.depth += 1
         tag_name = self._name()
         self.line(f"{tag_name}, p = uvarint(b, p)")
+        # Each tag once: of two, only one would be looked at here, and a client might take the other.
+        self.line(f"if {tag_name} <= {last}: raise FrameError('tagged fields out of order')")
+        self.line(f"{last} = {tag_name}")
         self.line(f"{end}, p = uvarint(b, p); {end} += p")
         self.line(f"if {end} > e: raise FrameError('a tagged field reaches beyond its message')")
         known = f"{tag_name} in {{{', '.join(str(int(tag)) for tag, _ in tagged)}}}" if tagged else "False"

@@ -100,7 +100,8 @@ def _refusal(topic: str, settings: TopicSettings) -> Refused | None:
         return Refused(
             ErrorCode.POLICY_VIOLATION,
             f"topic {topic} has compact in its cleanup.policy, and this version seals in batches only, which "
-            "compaction would lose: use a topic with cleanup.policy=delete, or leave it plain on purpose with `seal: none`",
+            "compaction would lose: use a topic with cleanup.policy=delete, or leave it plain on purpose with "
+            "`seal: none`",
         )
     return None
 

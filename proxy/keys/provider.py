@@ -1,15 +1,9 @@
 """What the proxy asks of whoever keeps the key-encryption keys."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Protocol
 
-from kveil.protocol.envelope import registry
 from kveil.protocol.envelope.header import KeyBlock
-
-# The ids of FORMAT.md, section 8, by the names that they have in the configuration.
-PROVIDER_IDS: Final[Mapping[str, int]] = MappingProxyType({"keyfile": registry.KEY_FILE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,9 @@ import ssl
 from collections.abc import Callable, Sequence
 
 from kveil.proxy.addresses import Endpoint
-from kveil.proxy.config import Settings, UpstreamTls
-from kveil.proxy.config.errors import ConfigError, Problem
+from kveil.proxy.config import Settings
+from kveil.proxy.config.checks import client_context
 from kveil.proxy.net.leg import Leg
-
-_MIN_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class Upstream:
@@ -18,7 +16,7 @@ class Upstream:
     def __init__(self, settings: Settings) -> None:
         self._bootstrap = [Endpoint(address.host, address.port) for address in settings.upstream.bootstrap]
         self._timeout = settings.limits.connect_timeout_seconds
-        self._tls = None if settings.upstream.tls is None else tls_context(settings.upstream.tls)
+        self._tls = None if settings.upstream.tls is None else client_context(settings.upstream.tls)
 
     @property
     def bootstrap(self) -> Sequence[Endpoint]:
@@ -54,22 +52,6 @@ class Upstream:
                 server_hostname=endpoint.host if self._tls else None,
             )
         return leg
-
-
-def tls_context(settings: UpstreamTls) -> ssl.SSLContext:
-    """Return the context for connections to brokers: the certificate and its host name are always checked.
-
-    :raises ConfigError: a file can't be used.
-    """
-    try:
-        context = ssl.create_default_context(cafile=settings.ca)
-        context.minimum_version = _MIN_VERSIONS[settings.min_version]
-        if settings.cert is not None:
-            password = settings.key_password.read().reveal() if settings.key_password else None
-            context.load_cert_chain(settings.cert, settings.key, password)
-    except (OSError, ValueError) as error:
-        raise ConfigError([Problem(path="upstream.tls", text=str(error))]) from error
-    return context
 
 
 def _describe(error: Exception) -> str:

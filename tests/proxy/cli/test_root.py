@@ -1,6 +1,7 @@
 """The program itself: lazily loaded, with the exit codes of a good citizen, and documented as it is."""
 
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -140,3 +141,37 @@ def test_every_option_is_documented(name):
     if name not in built:
         pytest.skip(f"{name} is not built yet")
     assert documented()[name] == built[name]
+
+
+def test_rotations_by_several_processes_all_count(tmp_path):
+    path = tmp_path / "keys.json"
+    assert kveil_process("keys", "init", "--keys", str(path)).returncode == 0
+    program = str(Path(sys.executable).with_name("kveil"))
+    running = [
+        subprocess.Popen([program, "keys", "rotate", "--keys", str(path)], stdout=subprocess.DEVNULL) for _ in range(4)
+    ]
+    assert [process.wait(30) for process in running] == [0] * 4
+    listed = json.loads(kveil_process("keys", "list", "--keys", str(path), "--json").stdout)
+    assert listed["keys"][0]["primary"] == "5"
+    assert [one["version"] for one in listed["keys"][0]["versions"]] == ["1", "2", "3", "4", "5"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["keys.json"]
+
+
+def test_a_debugger_s_view_of_a_failure_shows_no_key(tmp_path):
+    """Python's own traceback, without the variables of the frames."""
+    path = tmp_path / "keys.json"
+    kveil_process("keys", "init", "--keys", str(path))
+    secrets = re.findall(r'"secret": "([^"]+)"', path.read_text())
+    code = (
+        "import sys, kveil.proxy.cli as cli, kveil.proxy.keys.keyfile_store as store\n"
+        "def fail(descriptor): raise MemoryError('boom')\n"
+        "store.os.fsync = fail\n"
+        f"sys.argv = ['kveil', 'keys', 'rotate', '--keys', {str(path)!r}]\n"
+        "cli.main()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "MemoryError: boom" in result.stderr
+    assert len(secrets) == 2
+    assert not any(secret in result.stderr for secret in secrets)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["keys.json"]

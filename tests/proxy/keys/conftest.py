@@ -1,6 +1,7 @@
 """A key file, a clock that stands still, and what most key tests need."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,56 @@ def make_rule() -> Callable[..., Rule]:
 @pytest.fixture
 def rule(make_rule: Callable[..., Rule]) -> Rule:
     return make_rule()
+
+
+class Slow:
+    """A provider over another one that waits for a gate, counts calls, and fails when told to."""
+
+    def __init__(self, inner: KeyFileProvider) -> None:
+        self._inner = inner
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.wraps = 0
+        self.unwraps = 0
+        self.failure: Exception | None = None
+        self.answer: bytes | None = None
+
+    def __getattr__(self, name: str):
+        return getattr(self._inner, name)
+
+    async def _pass(self) -> None:
+        await self.gate.wait()
+        if self.failure:
+            raise self.failure
+
+    async def wrap(self, *args):
+        self.wraps += 1
+        await self._pass()
+        return await self._inner.wrap(*args)
+
+    async def unwrap(self, *args):
+        self.unwraps += 1
+        await self._pass()
+        return self.answer if self.answer is not None else await self._inner.unwrap(*args)
+
+
+@pytest.fixture
+def slow(provider):
+    return Slow(provider)
+
+
+@pytest.fixture
+def reader(slow, clock):
+    """A ring that has sealed nothing itself, over a provider that counts."""
+    return KeyRing(slow, Limits(opened_keys=3), clock)
+
+
+@pytest.fixture
+def settle() -> Callable[[], Awaitable[None]]:
+    """Lets everything run that can run now."""
+
+    async def wait() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    return wait

@@ -27,7 +27,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
     max_leaves=8,
 )
-QUICK = settings(max_examples=100, deadline=None)
+QUICK = settings(max_examples=60, deadline=None)
 GOOD = encode_key_file(rotate_key(add_key(new_key_file(realm="r"), "eu"), "eu"))
 
 
@@ -70,9 +70,11 @@ def test_any_value_in_any_place_is_read_or_refused_in_a_sentence(place, value):
     try:
         content = decode_key_file(json.dumps(document).encode())
     except KeyFileError as error:
-        assert str(error)
-        return
-    assert decode_key_file(encode_key_file(content)) == content
+        sentence = str(error)
+    else:
+        sentence = "read"
+        assert decode_key_file(encode_key_file(content)) == content
+    assert sentence
 
 
 @QUICK
@@ -110,7 +112,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(steps=STEPS)
 def test_what_was_sealed_opens_for_another_reader_whatever_happens_in_between(steps):
     with tempfile.TemporaryDirectory() as folder, capture_logs():

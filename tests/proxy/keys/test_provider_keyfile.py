@@ -11,8 +11,9 @@ from kveil.proxy.keys.errors import KeyFileError, KeyRefused, KeyUnavailable
 from kveil.proxy.keys.keyfile import new_key_file, rotate_key
 from kveil.proxy.keys.keyfile_json import encode_key_file
 from kveil.proxy.keys.keyfile_store import change_key_file, create_key_file
-from kveil.proxy.keys.provider import PROVIDER_IDS, KeyProvider
+from kveil.proxy.keys.provider import KeyProvider
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
+from kveil.proxy.policy import PROVIDER_IDS
 
 SECRET = bytes(range(32))
 KID = derive_kid(SECRET, realm="test", topic="orders", provider=1)

@@ -1,0 +1,166 @@
+"""Frames out of a stream, however the network cuts it."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kveil.protocol.kafka.errors import FrameError
+from kveil.protocol.kafka.framing import INITIAL_CAPACITY, FrameBuffer, write_frame
+
+LIMIT = 1024 * 1024
+
+
+def feed(buffer, data, most=None):
+    """Receive `data` in reads of at most `most` bytes, and return the frames that came out meanwhile."""
+    frames = []
+    position = 0
+    while position < len(data):
+        space = buffer.free_space()
+        assert len(space) > 0, "a socket can't be read into nothing"
+        count = min(len(space), len(data) - position, most or len(data))
+        space[:count] = data[position : position + count]
+        buffer.received(count)
+        position += count
+        frames += drain(buffer)
+    return frames
+
+
+def drain(buffer):
+    frames = []
+    while (frame := buffer.next_frame()) is not None:
+        frames.append(bytes(frame))
+    return frames
+
+
+def stream_of(frames):
+    return b"".join(piece for frame in frames for piece in write_frame([frame]))
+
+
+def capacity(buffer):
+    return len(buffer._data)
+
+
+class TestCutting:
+    FRAMES = [b"first", b"", b"x" * 300, b"last"]
+
+    def test_at_every_byte(self):
+        stream = stream_of(self.FRAMES)
+        for cut in range(len(stream) + 1):
+            buffer = FrameBuffer(LIMIT)
+            assert feed(buffer, stream[:cut]) + feed(buffer, stream[cut:]) == self.FRAMES
+
+    @pytest.mark.parametrize("most", [1, 2, 3, 5, 7, 1000])
+    def test_into_small_reads(self, most):
+        assert feed(FrameBuffer(LIMIT), stream_of(self.FRAMES), most) == self.FRAMES
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(st.integers(0, 3 * INITIAL_CAPACITY) | st.integers(0, 50), max_size=12),
+        st.lists(st.integers(1, 3 * INITIAL_CAPACITY) | st.integers(1, 20), min_size=1, max_size=20),
+    )
+    def test_by_chance(self, sizes, reads):
+        frames = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
+        stream = stream_of(frames)
+        buffer, found, position, turn = FrameBuffer(LIMIT), [], 0, 0
+        while position < len(stream):
+            count = max(reads[turn % len(reads)], len(stream) // 500)
+            found += feed(buffer, stream[position : position + count])
+            position += count
+            turn += 1
+        assert found == frames
+        assert buffer.next_frame() is None
+
+    def test_frames_wait_while_nobody_takes_them(self):
+        """As when a request is parked: the rest of what was read stays, and comes out in its turn."""
+        frames = [b"a" * 1000, b"b" * 1000, b"c" * 1000]
+        buffer = FrameBuffer(LIMIT)
+        stream = stream_of(frames)
+        buffer.free_space()[: len(stream)] = stream
+        buffer.received(len(stream))
+        assert bytes(buffer.next_frame()) == frames[0]
+        more = stream_of([b"d" * 10])
+        buffer.free_space()[: len(more)] = more
+        buffer.received(len(more))
+        assert drain(buffer) == [*frames[1:], b"d" * 10]
+
+    def test_a_frame_holds_until_more_is_received(self):
+        buffer = FrameBuffer(LIMIT)
+        stream = stream_of([b"one", b"two"])
+        buffer.free_space()[: len(stream)] = stream
+        buffer.received(len(stream))
+        one = buffer.next_frame()
+        two = buffer.next_frame()
+        assert (bytes(one), bytes(two)) == (b"one", b"two")
+
+
+class TestMemory:
+    def test_a_small_frame_costs_a_small_buffer(self):
+        buffer = FrameBuffer(LIMIT)
+        feed(buffer, stream_of([b"x" * 100] * 5000))
+        assert capacity(buffer) == INITIAL_CAPACITY
+
+    def test_an_announcement_costs_nothing(self):
+        buffer = FrameBuffer(100 * LIMIT)
+        feed(buffer, (90 * LIMIT).to_bytes(4, "big"))
+        assert capacity(buffer) == INITIAL_CAPACITY
+        feed(buffer, bytes(100_000))
+        assert capacity(buffer) <= 4 * 100_000
+
+    @pytest.mark.parametrize("most", [1448, 65536, None])
+    def test_a_frame_as_large_as_the_limit(self, most):
+        buffer = FrameBuffer(LIMIT)
+        frame = bytes(range(256)) * (LIMIT // 256)
+        for _ in range(3):
+            assert feed(buffer, stream_of([frame]), most) == [frame]
+        assert capacity(buffer) <= LIMIT + INITIAL_CAPACITY
+
+    def test_a_taken_frame_makes_room(self):
+        buffer = FrameBuffer(LIMIT)
+        frame = b"x" * (INITIAL_CAPACITY - 100)
+        assert feed(buffer, stream_of([frame] * 50), 1000) == [frame] * 50
+        assert capacity(buffer) <= 2 * INITIAL_CAPACITY
+
+
+class TestLimits:
+    def test_the_largest_frame_that_is_allowed(self):
+        assert feed(FrameBuffer(10), stream_of([b"x" * 10])) == [b"x" * 10]
+
+    def test_one_byte_more(self):
+        with pytest.raises(FrameError, match=r"11 bytes is over the limit of 10 \(limits.frame_bytes\)"):
+            feed(FrameBuffer(10), stream_of([b"x" * 11]))
+
+    def test_it_is_refused_before_it_is_received(self):
+        with pytest.raises(FrameError, match="limit"):
+            feed(FrameBuffer(10), b"\0\0\0\x0b")
+
+    @pytest.mark.parametrize("size", [-1, -(2**31)])
+    def test_negative(self, size):
+        with pytest.raises(FrameError, match="not Kafka's protocol"):
+            feed(FrameBuffer(LIMIT), size.to_bytes(4, "big", signed=True))
+
+    def test_good_frames_before_a_bad_one_come_out(self):
+        buffer = FrameBuffer(10)
+        stream = stream_of([b"good"]) + b"\xff\xff\xff\xff"
+        buffer.free_space()[: len(stream)] = stream
+        buffer.received(len(stream))
+        assert bytes(buffer.next_frame()) == b"good"
+        with pytest.raises(FrameError):
+            buffer.next_frame()
+
+    @pytest.mark.parametrize(
+        ("start", "hint"),
+        [
+            (b"\x16\x03\x01\x02\x00\x01", "looks like TLS.*SASL_PLAINTEXT"),
+            (b"GET / HTTP/1.1", "HTTP"),
+            (b"POST / HTTP/1.1", "HTTP"),
+        ],
+    )
+    def test_other_protocols_are_named(self, start, hint):
+        with pytest.raises(FrameError, match=hint):
+            feed(FrameBuffer(100 * LIMIT), start)
+
+
+def test_write_frame():
+    pieces = write_frame([b"ab", memoryview(b"cde"), bytearray(b"")])
+    assert b"".join(pieces) == b"\0\0\0\x05abcde"
+    assert write_frame([]) == [b"\0\0\0\0"]

@@ -1,0 +1,108 @@
+"""One fault of the configuration, told where it is, with the way out."""
+
+from pathlib import Path
+
+import pytest
+
+from kveil.proxy.config import ConfigError, load
+
+UPSTREAM = "upstream: {bootstrap: [broker:9092]}\n"
+
+
+@pytest.fixture
+def problems(tmp_path: Path):
+    """What is wrong with a text, by path."""
+
+    def find(text: str, upstream: str = UPSTREAM) -> dict[str, str]:
+        path = tmp_path / "kveil.yaml"
+        path.write_text(upstream + text)
+        with pytest.raises(ConfigError) as caught:
+            load(path, {})
+        return {problem.path: problem.text for problem in caught.value.problems}
+
+    return find
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "sentence"),
+    [
+        ("topics: [{match: a, mode: record}]", "topics[0].mode", "no record mode yet"),
+        ("topics: [{match: a, mode: recrd}]", "topics[0].mode", "must be one of auto, batch"),
+        ("topics: [{match: a, seal: null}]", "topics[0].seal", "must be one of batch, none"),
+        ("topics: [{match: a, seal: off}]", "topics[0].seal", "must be one of batch, none"),
+        ("topics: [{match: 'a b'}]", "topics[0].match", "can match no topic"),
+        ("topics: [{match: ''}]", "topics[0].match", "can match no topic"),
+        ("topics: [{match: on}]", "topics[0].match", "must be text"),
+        ("topics: [{mode: batch}]", "topics[0].match", "is missing"),
+        ("topics: [{match: a, seal: none, mode: batch}]", "topics[0].mode", "no meaning with seal: none"),
+        ("topics: [{match: a, seal: none, accept_plain: true}]", "topics[0].accept_plain", "no meaning"),
+        ("topics: [{match: a, seal: none, accept_keys: [b]}]", "topics[0].accept_keys", "no meaning"),
+        ("topics: [{match: a, seal: none, stub_codec: none}]", "topics[0].stub_codec", "no meaning"),
+        ("topics: [{match: a, seal: none, sealed_as: {topic: b}}]", "topics[0].sealed_as", "no meaning"),
+        ("topics: [{match: a, sealed_as: {topic: 'a/b'}}]", "topics[0].sealed_as.topic", "no topic can have"),
+        ("topics: [{match: a, sealed_as: {}}]", "topics[0].sealed_as.topic", "is missing"),
+        ("topics: [{match: a, key: ''}]", "topics[0].key", "1 to 128"),
+        ("topics: [{match: a, accept_plain: perhaps}]", "topics[0].accept_plain", "true or false"),
+        ("topics: {match: a}", "topics", "must be a list"),
+        ("topics: [{match: a}, {match: a}]", "topics[1].match", "topics[0] matches first"),
+        ("topics: [{match: '*'}, {match: a}]", "topics[1].match", "topics[0] matches first"),
+        ("listeners: []", "listeners", "must not be empty"),
+        ("listeners: [127.0.0.1:5000]", "listeners[0]", "must be a map"),
+        ("listeners: [{address: 10.0.0.1:5000}]", "listeners[0].address", "next version"),
+        ("listeners: [{address: broker:5000}]", "listeners[0].address", "loopback"),
+        ("listeners: [{tls: {}}]", "listeners[0].tls", "later version"),
+        ("listeners: [{sasl: {}}]", "listeners[0].sasl", "later version"),
+        ("listeners: [{advertised: 'a:1'}]", "listeners[0].advertised", "without a port"),
+        ("listeners: [{address: 127.0.0.1:65500}]", "listeners[0].address", "65535 is the last"),
+        (
+            "listeners: [{address: 127.0.0.1:5000}, {address: 127.0.0.1:5050}]",
+            "listeners[1].address",
+            "belongs to listeners[0].address",
+        ),
+        (
+            "listeners: [{address: 127.0.0.1:5000}, {address: localhost:5050}]",
+            "listeners[1].address",
+            "belongs to listeners[0].address",
+        ),
+        ("nodes: {99: 7000}", "nodes[99]", "have their port already"),
+        ("nodes: {100: 5001}", "nodes[100]", "belongs to listeners[0].address"),
+        ("nodes: {100: 7000, 101: 7000}", "nodes[101]", "belongs to nodes[100]"),
+        ("nodes: {100: 0}", "nodes[100]", "at least 1"),
+        ("nodes: {x: 7000}", "nodes.x", "must be a whole number"),
+        ("nodes: [7000]", "nodes", "map of node id to port"),
+        ("broker_ports: {count: 0}", "broker_ports.count", "at least 1"),
+        ("broker_ports: 5", "broker_ports", "must be a map"),
+        ("keys: {provider: vault}", "keys.provider", "keyfile"),
+        ("keys: {path: 5}", "keys.path", "must be a path"),
+        ("limits: {epoch_key_hours: 25}", "limits.epoch_key_hours", "at most 24"),
+        ("limits: {epoch_key_hours: 0}", "limits.epoch_key_hours", "more than 0"),
+        ("limits: {frame_bytes: 10}", "limits.frame_bytes", "at least 65536"),
+        ("limits: {frame_bytes: 3000000000}", "limits.frame_bytes", "at most 2147483647"),
+        ("limits: {max_connections: 1.5}", "limits.max_connections", "whole number"),
+        ("skip: [orders/1]", "skip[0]", "topic/partition/from-to"),
+        ("skip: ['o rders/1/2-3']", "skip[0]", "no topic can have"),
+        ("skip: [5]", "skip[0]", "must be text"),
+    ],
+)
+def test_one_fault_is_told_where_it_is(problems, text, path, sentence):
+    found = problems(text)
+    assert list(found) == [path]
+    assert sentence in found[path]
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("listener: []", "did you mean listeners?"),
+        ("topic: []", "did you mean topics?"),
+        ("limits: {max_connection: 1}", "did you mean max_connections?"),
+        ("topics: [{match: a, acept_plain: true}]", "did you mean accept_plain?"),
+        ("log: {zzz: 1}", "known here: format, level"),
+        ("upstream: {bootstrap: [a:1], tls: {certt: x}}", "did you mean cert?"),
+    ],
+)
+def test_an_unknown_key_is_an_error_with_a_proposal(problems, text, hint):
+    upstream = "" if text.startswith("upstream") else UPSTREAM
+    (sentence,) = problems(text, upstream).values()
+    assert "there is no such key" in sentence
+    assert hint in sentence

@@ -1,0 +1,206 @@
+"""The key ring seals: renewals, limits, rotation, and one call for many."""
+
+import asyncio
+import dataclasses
+import gc
+
+import pytest
+from structlog.testing import capture_logs
+
+from kveil.protocol.envelope.key_schedule import derive_kid
+from kveil.proxy.config import Limits
+from kveil.proxy.keys import sealing
+from kveil.proxy.keys.errors import KeyUnavailable
+from kveil.proxy.keys.keyfile import add_key, rotate_key
+from kveil.proxy.keys.keyfile_store import change_key_file
+from kveil.proxy.keys.ring import LOOK_SECONDS, KeyRing
+
+HOUR = 3600
+
+
+async def test_a_key_is_made_once_and_then_there(ring, rule, clock):
+    assert ring.sealing_key("orders", rule, clock.now) is None
+    key = await ring.renew("orders", rule)
+    assert ring.sealing_key("orders", rule, clock.now) is key
+    assert (key.realm, key.topic, key.block.name, key.block.version) == ("test", "orders", "default", "1")
+    assert key.kid == derive_kid(key.secret, realm="test", topic="orders", provider=1)
+    assert await ring.renew("orders", rule) is key
+
+
+async def test_each_topic_has_a_key_of_its_own(ring, rule):
+    keys = [await ring.renew(topic, rule) for topic in ("a", "b", "c")]
+    assert len({key.secret for key in keys}) == len({key.kid for key in keys}) == 3
+
+
+async def test_a_key_ends_with_its_age(ring, rule, clock):
+    first = await ring.renew("orders", rule)
+    clock.now += 24 * HOUR - 1
+    assert ring.sealing_key("orders", rule, clock.now) is first
+    clock.now += 1
+    assert ring.sealing_key("orders", rule, clock.now) is None
+    second = await ring.renew("orders", rule)
+    assert second.kid != first.kid
+    assert ring.sealing_key("orders", rule, clock.now) is second
+
+
+async def test_the_age_can_be_lowered(provider, rule, clock):
+    ring = KeyRing(provider, Limits(epoch_key_hours=0.5), clock)
+    await ring.renew("orders", rule)
+    assert ring.sealing_key("orders", rule, clock.now + HOUR / 2 - 1)
+    assert ring.sealing_key("orders", rule, clock.now + HOUR / 2) is None
+
+
+async def test_the_age_counts_from_before_a_slow_call(reader, slow, rule, clock, settle):
+    slow.gate.clear()
+    waiting = asyncio.create_task(reader.renew("orders", rule))
+    await settle()
+    clock.now += 10
+    slow.gate.set()
+    await waiting
+    clock.now += 24 * HOUR - 10
+    assert reader.sealing_key("orders", rule, clock.now) is None
+
+
+async def test_a_key_ends_with_its_batches(ring, rule, clock, monkeypatch):
+    monkeypatch.setattr(sealing, "MAX_EPOCH_BATCHES", 3)
+    key = await ring.renew("orders", rule)
+    for _ in range(3):
+        assert ring.sealing_key("orders", rule, clock.now) is key
+        ring.note_use(key, 1)
+    assert ring.sealing_key("orders", rule, clock.now) is None
+
+
+async def test_a_key_ends_with_its_bytes(ring, rule, clock, monkeypatch):
+    monkeypatch.setattr(sealing, "MAX_EPOCH_BYTES", 1000)
+    key = await ring.renew("orders", rule)
+    ring.note_use(key, 999)
+    assert ring.sealing_key("orders", rule, clock.now) is key
+    ring.note_use(key, 1)
+    assert ring.sealing_key("orders", rule, clock.now) is None
+
+
+def test_the_limits_are_the_format_s():
+    assert sealing.MAX_EPOCH_BATCHES == 2**32
+    assert sealing.MAX_EPOCH_BYTES == 32 * 2**40
+
+
+async def test_a_replaced_key_is_counted_no_more(ring, rule, clock, monkeypatch):
+    monkeypatch.setattr(sealing, "MAX_EPOCH_BATCHES", 2)
+    first = await ring.renew("orders", rule)
+    clock.now += 24 * HOUR
+    second = await ring.renew("orders", rule)
+    ring.note_use(first, 1)
+    ring.note_use(first, 1)
+    assert ring.sealing_key("orders", rule, clock.now) is second
+    ring.note_use(dataclasses.replace(first, topic="orders"), 1)
+
+
+async def test_uses_of_an_unknown_key_are_harmless(ring, reader, rule):
+    key = await ring.renew("orders", rule)
+    reader.note_use(key, 1)
+
+
+async def test_another_key_name_needs_another_key(ring, rule, make_rule, clock):
+    await ring.renew("orders", rule)
+    other = make_rule("eu")
+    assert ring.sealing_key("orders", other, clock.now) is None
+    assert (await ring.renew("orders", other)).block.name == "eu"
+
+
+async def test_a_rotation_is_noticed_while_sealing_goes_on(ring, rule, clock, path):
+    await ring.renew("orders", rule)
+    change_key_file(path, lambda content: rotate_key(content, "default"))
+    assert ring.sealing_key("orders", rule, clock.now)
+    clock.now += LOOK_SECONDS
+    assert ring.sealing_key("orders", rule, clock.now) is None
+    assert (await ring.renew("orders", rule)).block.version == "2"
+
+
+async def test_a_rotation_of_another_key_changes_nothing(ring, rule, clock, path):
+    key = await ring.renew("orders", rule)
+    change_key_file(path, lambda content: rotate_key(content, "eu"))
+    ring.reload()
+    assert ring.sealing_key("orders", rule, clock.now) is key
+
+
+async def test_a_reload_notices_a_rotation_at_once(ring, rule, clock, path):
+    await ring.renew("orders", rule)
+    change_key_file(path, lambda content: rotate_key(content, "default"))
+    ring.reload()
+    assert ring.sealing_key("orders", rule, clock.now) is None
+
+
+async def test_a_bad_new_file_stops_no_sealing(ring, rule, clock, path):
+    key = await ring.renew("orders", rule)
+    path.write_bytes(b"half of a fi")
+    clock.now += LOOK_SECONDS
+    with capture_logs() as lines:
+        assert ring.sealing_key("orders", rule, clock.now) is key
+        assert (await ring.renew("other", rule)).block.version == "1"
+    assert [line["event"] for line in lines if line["event"] != "audit"] == ["keys_reload_refused"]
+
+
+async def test_a_key_that_was_added_is_found(ring, make_rule, path):
+    with pytest.raises(KeyUnavailable, match="kveil keys add us"):
+        await ring.renew("orders", make_rule("us"))
+    change_key_file(path, lambda content: add_key(content, "us"))
+    assert (await ring.renew("orders", make_rule("us"))).block.name == "us"
+
+
+async def test_many_who_need_the_same_key_make_one_call(reader, slow, rule, settle):
+    slow.gate.clear()
+    waiting = [asyncio.create_task(reader.renew("orders", rule)) for _ in range(50)]
+    await settle()
+    slow.gate.set()
+    keys = await asyncio.gather(*waiting)
+    assert slow.wraps == 1
+    assert all(key is keys[0] for key in keys)
+
+
+async def test_other_topics_do_not_wait(reader, slow, rule, settle):
+    slow.gate.clear()
+    waiting = [asyncio.create_task(reader.renew(topic, rule)) for topic in ("a", "b")]
+    await settle()
+    assert slow.wraps == 2
+    slow.gate.set()
+    await asyncio.gather(*waiting)
+
+
+async def test_a_failed_call_fails_all_who_wait_and_the_next_tries_again(reader, slow, rule, settle):
+    slow.gate.clear()
+    slow.failure = KeyUnavailable("down")
+    waiting = [asyncio.create_task(reader.renew("orders", rule)) for _ in range(3)]
+    await settle()
+    slow.gate.set()
+    assert [str(found) for found in await asyncio.gather(*waiting, return_exceptions=True)] == ["down"] * 3
+    slow.failure = None
+    assert await reader.renew("orders", rule)
+    assert slow.wraps == 2
+
+
+async def test_one_who_hangs_up_does_not_fail_the_others(reader, slow, rule, settle):
+    slow.gate.clear()
+    first, second = (asyncio.create_task(reader.renew("orders", rule)) for _ in range(2))
+    await settle()
+    first.cancel()
+    await settle()
+    slow.gate.set()
+    assert (await second).topic == "orders"
+    assert first.cancelled()
+
+
+async def test_a_failure_that_nobody_waits_for_is_silent(reader, slow, rule, settle):
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    slow.gate.clear()
+    slow.failure = KeyUnavailable("down")
+    lonely = asyncio.create_task(reader.renew("orders", rule))
+    await settle()
+    lonely.cancel()
+    await settle()
+    slow.gate.set()
+    await settle()
+    # asyncio complains when the task goes, and whatever still points at it keeps it.
+    slow.failure = lonely = None
+    gc.collect()
+    assert complaints == []
