@@ -14,6 +14,8 @@ INITIAL_CAPACITY = 16 * 1024
 """Small, because idle connections outnumber busy ones."""
 _LEAST_ROOM = 4 * 1024
 """Below this much free space the started frame is moved to the front: a read into less isn't worth its call."""
+_KEPT_CAPACITY = 8 * 1024 * 1024
+"""A buffer that grew further for one large frame is given back when it is empty."""
 
 
 class FrameBuffer:
@@ -30,6 +32,10 @@ class FrameBuffer:
         """Return where the next received bytes go. Frames taken before are overwritten from here on."""
         pending = self._end - self._start
         capacity = len(self._data)
+        if pending == 0 and capacity > _KEPT_CAPACITY:
+            self._data = memoryview(bytearray(INITIAL_CAPACITY))
+            self._start = self._end = 0
+            return self._data
         if capacity - self._start < self._needed or capacity - self._end < _LEAST_ROOM:
             old = self._data
             if self._start == 0 and pending <= capacity // 2:

@@ -13,6 +13,8 @@ from kveil.proxy.errors import CloseConnection
 ENDPOINT: Shape = {"node_id": Want.VALUE, "host": Want.DATA, "port": Want.SPAN}
 """A broker and its address, as most answers have them."""
 
+_NO_PORT = (-1).to_bytes(4, "big", signed=True)
+
 
 def endpoint_edits(
     frame: memoryview, endpoints: Iterable[tuple[Any, ...]] | None, connection: Connection, *, compact: bool
@@ -24,8 +26,12 @@ def endpoint_edits(
     edits = []
     for node_id, (host_start, host_data, host_end), (port_start, port_end) in endpoints or ():
         port = int.from_bytes(frame[port_start:port_end], "big", signed=True)
-        if node_id < 0 or port < 0:
+        if port < 0:
             continue  # nobody: a coordinator that isn't there, say
+        if node_id < 0:  # nobody, and yet a place to connect to: a way around the proxy
+            edits.append(Edit(host_start, host_end, [write_string("", compact=compact)]))
+            edits.append(Edit(port_start, port_end, [_NO_PORT]))
+            continue
         host = str(frame[host_data:host_end], "utf-8", "replace")
         try:
             local = connection.local_endpoint(node_id, Endpoint(host, port))

@@ -151,8 +151,19 @@ class Produce(Exchange):
     def _seal_partition(self, topic: _Topic, partition: int, span: tuple[int, int, int]) -> list[Buffer] | None:
         """Return the sealed batch, None for a plain topic's, which passes as it is.
 
-        :raises Refused: it may not pass.
+        :raises Refused: it may not pass. Whatever the reason, those behind it are refused too (R8).
         """
+        records = self.frame[span[1] : span[2]]
+        refused, place = self.connection.refused, topic.topic_id or topic.name or ""
+        try:
+            if refused and refused.is_behind(place, partition, records):
+                raise Refused(ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, "an earlier batch of this producer was refused")
+            return self._seal_records(topic, partition, records)
+        except Refused:
+            refused.note(place, partition, records)
+            raise
+
+    def _seal_records(self, topic: _Topic, partition: int, records: memoryview) -> list[Buffer] | None:
         connection = self.connection
         if connection.direction is Direction.CONSUME:
             raise Refused(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "this listener is for consumers: it refuses Produce")
@@ -164,7 +175,7 @@ class Produce(Exchange):
                 raise Refused(ErrorCode.UNKNOWN_TOPIC_ID, "this client was not told this topic id by way of the proxy")
             return None
         return seal_batch(
-            self.frame[span[1] : span[2]],
+            records,
             topic=topic.name,
             partition=partition,
             rule=topic.rule,

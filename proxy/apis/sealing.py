@@ -3,7 +3,7 @@
 from kveil.protocol.envelope.batch import StubCodec, seal
 from kveil.protocol.kafka.errors import BatchRefused
 from kveil.protocol.kafka.primitives import Buffer
-from kveil.protocol.kafka.record_batch import BatchHeader, check_produced
+from kveil.protocol.kafka.record_batch import check_produced
 from kveil.proxy.config import Mode
 from kveil.proxy.config import StubCodec as StubCodecChoice
 from kveil.proxy.context import Connection
@@ -47,24 +47,15 @@ def seal_batch(
 
     :raises Refused: it can't be sealed, and nothing of it may leave.
     """
-    refused = connection.refused
-    header: BatchHeader | None = None
     try:
-        try:
-            header = check_produced(batch)
-        except BatchRefused as error:
-            raise Refused(ErrorCode(error.code), f"the batch is refused: {error}") from error
-        if refused and refused.is_behind(topic, partition, header):
-            raise Refused(ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, "an earlier batch of this producer was refused")
-        if rule.mode is Mode.AUTO:
-            _check_settings(topic, connection, failures)
-        key = connection.shared.keys.sealing_key(topic, rule, connection.shared.now())
-        if key is None:
-            raise _no_key(failures.get(SealingKeyNeed(topic, rule)))
-    except Refused:
-        if header is not None:
-            refused.note(topic, partition, header)
-        raise
+        header = check_produced(batch)
+    except BatchRefused as error:
+        raise Refused(ErrorCode(error.code), f"the batch is refused: {error}") from error
+    if rule.mode is Mode.AUTO:
+        _check_settings(topic, connection, failures)
+    key = connection.shared.keys.sealing_key(topic, rule, connection.shared.now())
+    if key is None:
+        raise _no_key(failures.get(SealingKeyNeed(topic, rule)))
     connection.shared.keys.note_use(key, len(batch))
     return seal(batch, header, key=key, partition=partition, stub_codec=_stub_codec(rule, produce_version))
 

@@ -32,6 +32,8 @@ class Cluster:
     bootstrap: str
     mode: str
     """The sealing mode of all topics: `auto` needs a broker that tells a topic's settings."""
+    knows_java_groups: bool
+    """Whether Java clients can join a group."""
     disk_holds: Callable[[bytes], bool] | None = None
     """Whether these bytes stand in any file of the brokers, where there are files."""
 
@@ -58,6 +60,7 @@ def mock_cluster() -> Iterator[Cluster]:
         name=f"librdkafka's mock cluster, {len(brokers)} brokers, no Java",
         bootstrap=",".join(f"{broker.host}:{broker.port}" for broker in brokers),
         mode="batch",  # it has no DescribeConfigs
+        knows_java_groups=False,
     )
 
 
@@ -70,6 +73,7 @@ def real_cluster() -> Iterator[Cluster]:
             name="Apache Kafka, one broker",
             bootstrap=cluster.bootstrap,
             mode="auto",
+            knows_java_groups=True,
             disk_holds=cluster.contains,
         )
 

@@ -96,17 +96,19 @@ class Report:
     def stays(self, cluster: Cluster, sidecar: Sidecar) -> None:
         """What to paste into another shell."""
         self.line("\nIt stays up until Ctrl-C. In another shell:\n", "bold")
-        for line in paste_lines(sidecar.bootstrap):
+        for line in paste_lines(sidecar.bootstrap, cluster):
             self.line(f"  {line}")
-        self.line("\nand past the proxy, to see what the broker sees:\n", "bold")
-        for line in paste_lines(cluster.bootstrap)[1:3]:
-            self.line(f"  {line}", SEALED_STYLE)
+        self.line("\nand past the proxy, to see what the broker holds:\n", "bold")
+        self.line(f"  {paste_lines(cluster.bootstrap, cluster)[2]}", SEALED_STYLE)
+        if not cluster.knows_java_groups:
+            self.line("\n(The mock cluster doesn't understand a Java client that joins a group: name the partition.)")
         self.line(f"\nconfiguration  {sidecar.config_path}\nlog            {sidecar.log_path}")
         self._console.file.flush()  # whoever reads a pipe waits for this
 
 
-def paste_lines(bootstrap: str) -> list[str]:
-    """Commands for the topic, a line each: writing, then reading."""
+def paste_lines(bootstrap: str, cluster: Cluster) -> list[str]:
+    """Commands for the topic, a line each: one that writes, then those that read."""
+    begin = "--from-beginning" if cluster.knows_java_groups else "--partition 0 --offset earliest"
     python = (
         "from confluent_kafka import Consumer; "
         f"c = Consumer({{'bootstrap.servers': '{bootstrap}', 'group.id': 'me', 'auto.offset.reset': 'earliest'}}); "
@@ -114,7 +116,7 @@ def paste_lines(bootstrap: str) -> list[str]:
     )
     return [
         f"kafka-console-producer --bootstrap-server {bootstrap} --topic {TOPIC}",
-        f"kafka-console-consumer --bootstrap-server {bootstrap} --topic {TOPIC} --from-beginning",
+        f"kafka-console-consumer --bootstrap-server {bootstrap} --topic {TOPIC} {begin}",
         f"kcat -b {bootstrap} -t {TOPIC} -C -o beginning -e",
         f'python -c "{python}"',
     ]

@@ -162,7 +162,8 @@ async def test_idempotent_producers(kafka: Cluster, proxy: Proxy, topic: str, cl
         kafkajs_produce(proxy.bootstrap, topic, [record.value or b"" for record in sent], idempotent=True)
     else:
         reach = ("--bootstrap-server", proxy.bootstrap, "--topic", topic)
-        java.java_tool(java.VERIFIABLE_PRODUCER, *reach, "--max-messages", str(count))
+        load = ("--num-records", str(count), "--payload-monotonic", "--throughput", "-1")
+        java.java_tool(java.PRODUCER_PERFORMANCE, *reach, *load, "--command-property", "batch.size=1000")
     found = sequences(kafka, topic)
     assert [sequence for sequence, _ in found] == [sum(n for _, n in found[:at]) for at in range(len(found))]
     assert [record.value for record in librdkafka_read(proxy.bootstrap, topic)] == [record.value for record in sent]

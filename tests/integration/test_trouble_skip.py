@@ -1,12 +1,12 @@
 """What real clients meet at a batch that doesn't open, and how an operator gets them past it."""
 
+import asyncio
+import logging
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import CorruptRecordException
 from confluent_kafka import Consumer, KafkaError
 from confluent_kafka import TopicPartition as Place
 
@@ -62,15 +62,26 @@ def test_librdkafka_gets_its_own_error(spoilt: tuple[Proxy, str]):
         consumer.close()
 
 
-async def test_aiokafka_gets_its_own_error(spoilt: tuple[Proxy, str]):
+async def test_aiokafka_stands_still_and_warns(spoilt: tuple[Proxy, str]):
+    """It raises none of a broker's errors that it doesn't expect in a Fetch answer: it warns and asks again."""
     proxy, topic = spoilt
+    warned = asyncio.Event()
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda line: warned.set() if "CorruptRecordException" in line.getMessage() else None
+    fetcher = logging.getLogger("aiokafka.consumer.fetcher")
+    fetcher.addHandler(handler)
     async with AIOKafkaConsumer(bootstrap_servers=proxy.bootstrap) as consumer:
         place = TopicPartition(topic, 0)
         consumer.assign([place])
         consumer.seek(place, 0)
         assert [(await consumer.getone()).value for _ in BEFORE] == BEFORE
-        with pytest.raises(CorruptRecordException):
-            await consumer.getone()
+        following = asyncio.ensure_future(consumer.getone())
+        async with asyncio.timeout(SECONDS):
+            await warned.wait()
+        assert not following.done()
+        consumer.seek(place, 4)
+        assert (await asyncio.wait_for(following, SECONDS)).value == b"e"
+    fetcher.removeHandler(handler)
 
 
 def test_java_gets_its_own_error(spoilt: tuple[Proxy, str]):

@@ -14,9 +14,16 @@ _SMALL = {
     "num.io.threads": "4",
     "num.recovery.threads.per.data.dir": "1",
     "group.initial.rebalance.delay.ms": "0",
+    # A new member is told its partitions by an answer to a heartbeat.
+    "group.consumer.min.heartbeat.interval.ms": "500",
+    "group.consumer.heartbeat.interval.ms": "500",
+    "group.share.min.heartbeat.interval.ms": "500",
+    "group.share.heartbeat.interval.ms": "500",
     "offsets.topic.num.partitions": "4",
     "transaction.state.log.num.partitions": "4",
     "share.coordinator.state.topic.num.partitions": "4",
+    # Tests use timestamps of long ago, which the first check of the retention would delete while they run.
+    "log.retention.ms": "-1",
     "log.cleaner.dedupe.buffer.size": str(16 << 20),
     "log.index.size.max.bytes": str(1 << 20),
     # A killed node may come back only when its session is over.

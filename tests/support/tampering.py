@@ -29,6 +29,25 @@ class Relay:
         self._changes: dict[bytes, bytes] = {}
         self._frozen = False
         self._writers: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tampering-relay")
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+        assert self._ready.wait(JOIN_SECONDS)
+
+    def close(self) -> None:
+        """Cut all connections and listen no more."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(JOIN_SECONDS)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._listen())
 
     @property
     def address(self) -> str:
@@ -81,12 +100,11 @@ class Relay:
             writer.write(size + self._change(frame))
             await writer.drain()
 
-    async def run(self, ready: threading.Event, stop: asyncio.Event) -> None:
-        """Serve until told to stop."""
+    async def _listen(self) -> None:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
         self.port = server.sockets[0].getsockname()[1]
-        ready.set()
-        await stop.wait()
+        self._ready.set()
+        await self._stop.wait()
         server.close()
         for writer in self._writers:
             writer.transport.abort()
@@ -106,20 +124,11 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 def tampering_relay(upstream: str) -> Iterator[Relay]:
     """Run a relay in a thread for the length of a `with` block."""
     relay = Relay(int(upstream.rpartition(":")[2]))
-    ready, loop, stop = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
-
-    def serve() -> None:
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(relay.run(ready, stop))
-
-    thread = threading.Thread(target=serve, name="tampering-relay")
-    thread.start()
+    relay.start()
     try:
-        assert ready.wait(JOIN_SECONDS)
         yield relay
     finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(JOIN_SECONDS)
+        relay.close()
 
 
 def with_checksum(stored: bytes) -> bytes:

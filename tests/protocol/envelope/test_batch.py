@@ -209,7 +209,8 @@ class TestSecrecy:
             assert plain not in compression.decompress(4, stored[61:], 1 << 20)
 
     def test_only_the_listed_fields_stay_outside(self):
-        client = client_batch(3, base_timestamp=1000, max_timestamp=2000, base_offset=9, leader_epoch=4)
+        fields = {"base_timestamp": 1000, "max_timestamp": 2000, "base_offset": 9, "leader_epoch": 4}
+        client = Batch(client_records(3), 3, attributes=0x08, **fields).encode()
         header = read_header(sealed_bytes(client))
         assert header == BatchHeader(
             base_offset=0,

@@ -10,7 +10,36 @@ from kveil.protocol.kafka.compression import ZSTD, decompress
 from kveil.protocol.kafka.record_batch import MAX_RECORDS
 from tests.vectors import reference
 
-COUNTS = [1, 2, 16, 17, 63, 64, 65, 66, 127, 128, 129, 130, 255, 256, 257, 1000, 1023, 1024, 1025, 1152, 1153, 2047, 2048, 8191, 8192, 8193, 8194, 10_000]
+COUNTS = [
+    1,
+    2,
+    16,
+    17,
+    63,
+    64,
+    65,
+    66,
+    127,
+    128,
+    129,
+    130,
+    255,
+    256,
+    257,
+    1000,
+    1023,
+    1024,
+    1025,
+    1152,
+    1153,
+    2047,
+    2048,
+    8191,
+    8192,
+    8193,
+    8194,
+    10_000,
+]
 
 
 @pytest.fixture(params=["fresh", "grown"])

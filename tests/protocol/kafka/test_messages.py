@@ -12,9 +12,11 @@ from kveil.protocol.kafka.splice import FrozenShape, request_walker, response_wa
 from tests.support.kio_instances import Kind, decode_frame, every_schema, header_of, make, write_entity, write_frame_of
 
 TOPIC_ID = bytes(range(16))
+NEVER_MADE = {38, 39, 40, 82}
+"""Their times and structs have no default, and the proxy makes none of them."""
 
 
-@pytest.mark.parametrize("api_key", sorted(api_key_map), ids=api_key_map.get)
+@pytest.mark.parametrize("api_key", sorted(set(api_key_map) - NEVER_MADE), ids=api_key_map.get)
 def test_defaults_of_every_version(api_key):
     shape = FrozenShape({})
     for kind in every_schema():
