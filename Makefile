@@ -43,8 +43,8 @@ test-fast: setup  ## Run the tests that need no broker
 demo: setup  ## Show it at work (KEEP=1 leaves it running, KAFKA=real uses Apache Kafka)
 	$(BIN)/kveil demo $(if $(KEEP),--keep) $(if $(KAFKA),--kafka $(KAFKA))
 
-bench: setup  ## Measure what sealing costs
-	$(BIN)/python -m tests.bench $(ARGS)
+bench: setup  ## Measure what sealing costs (QUICK=1 takes two minutes; ARGS=--help tells more)
+	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(ARGS)
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) dist build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,6 +23,7 @@ class ErrorCode(IntEnum):
     KAFKA_STORAGE_ERROR = 56
     INVALID_RECORD = 87
     UNKNOWN_TOPIC_ID = 100
+    SHARE_SESSION_NOT_FOUND = 122
 
 
 class KveilError(Exception):

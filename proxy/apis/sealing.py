@@ -1,7 +1,7 @@
 """One partition of a Produce request: whether its batch may be sealed, and the sealed batch."""
 
 from kveil.protocol.envelope.batch import StubCodec, seal
-from kveil.protocol.kafka.errors import BatchRefused
+from kveil.protocol.kafka.errors import BatchRefused, BatchTooLarge
 from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.record_batch import check_produced
 from kveil.proxy.config import Mode
@@ -57,7 +57,10 @@ def seal_batch(
     if key is None:
         raise _no_key(failures.get(SealingKeyNeed(topic, rule)))
     connection.shared.keys.note_use(key, len(batch))
-    return seal(batch, header, key=key, partition=partition, stub_codec=_stub_codec(rule, produce_version))
+    try:
+        return seal(batch, header, key=key, partition=partition, stub_codec=_stub_codec(rule, produce_version))
+    except BatchTooLarge as error:
+        raise Refused(ErrorCode.MESSAGE_TOO_LARGE, f"the batch is refused: {error}") from error
 
 
 def _stub_codec(rule: Rule, produce_version: int) -> StubCodec:

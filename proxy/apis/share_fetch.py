@@ -6,12 +6,12 @@ acquired records, and the broker archives it after the group's limit of deliveri
 the connection is closed instead: that ends the session, which releases the records uncounted.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from kveil.protocol.kafka.messages import encode_response
 from kveil.protocol.kafka.primitives import Buffer, write_array_length, write_bytes_length
-from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, splice
+from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker, splice
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
 from kveil.proxy.apis.fetch import NO_RECORDS_HERE, find_records, name_needs, open_records
@@ -21,6 +21,9 @@ from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
 from kveil.proxy.needs import Need
 
 _RETRIABLE = frozenset({ErrorCode.KAFKA_STORAGE_ERROR, ErrorCode.UNKNOWN_TOPIC_ID})
+
+
+_PARTITIONS = FrozenShape({"topics": {"topic_id": Want.VALUE, "partitions": {"partition_index": Want.VALUE}}})
 
 
 class _Found(NamedTuple):
@@ -62,9 +65,30 @@ class ShareFetch(Exchange):
         """Forward the request, or refuse it where no records are handed out."""
         if self.connection.direction is not Direction.PRODUCE:
             return Forward()
-        values = {"error_code": ErrorCode.TOPIC_AUTHORIZATION_FAILED, "error_message": NO_RECORDS_HERE}
         key, version, correlation_id, _ = self.header
-        return Answer(frame=encode_response(key, version, correlation_id, values))
+        return Answer(frame=encode_response(key, version, correlation_id, self._refusal()))
+
+    def _refusal(self) -> Mapping[str, Any]:
+        """Return the answer where no records are handed out.
+
+        Clients tell the application of an error at a partition only; one of the whole request they just try again,
+        without a pause. A session's later requests name no partitions: it isn't known, so that all are named again.
+        """
+        key, version = self.header.api_key, self.header.api_version
+        (topics,), _ = request_walker(key, version, _PARTITIONS)(self.frame)
+        if not topics:
+            return {"error_code": ErrorCode.SHARE_SESSION_NOT_FOUND, "error_message": NO_RECORDS_HERE}
+        error = {
+            "error_code": ErrorCode.TOPIC_AUTHORIZATION_FAILED,
+            "error_message": NO_RECORDS_HERE,
+            "records": b"",
+            "current_leader": {"leader_id": -1, "leader_epoch": -1},
+        }
+        responses = [
+            {"topic_id": topic_id, "partitions": [{"partition_index": index, **error} for (index,) in partitions]}
+            for topic_id, partitions in topics
+        ]
+        return {"responses": responses}
 
     def response_needs(self, frame: memoryview) -> Sequence[Need]:
         """Return the keys of the answer's envelopes, where they aren't known."""

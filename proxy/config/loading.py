@@ -13,7 +13,7 @@ from kveil.proxy.config.checks import cross_checks
 from kveil.proxy.config.errors import ConfigError, Problem
 from kveil.proxy.config.layers import Override, environment, lay_over
 from kveil.proxy.config.models import Keys, Settings
-from kveil.proxy.config.problems import problems_of, unknown_key
+from kveil.proxy.config.problems import dotted, problems_of, unknown_key
 
 
 def load(
@@ -69,7 +69,7 @@ def _sections(
     for name in tree.keys() - known.keys():
         where = origins.get((name,)) or next((o for p, o in origins.items() if p[0] == name), None)
         note = f" (set by {where})" if where else ""
-        problems.append(Problem(path=str(name), text=unknown_key((str(name),)) + note))
+        problems.append(Problem(path=dotted((str(name),)), text=unknown_key((str(name),)) + note))
     sections: dict[str, Any] = {}
     for name, field in known.items():
         if name not in tree:

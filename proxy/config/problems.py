@@ -45,10 +45,11 @@ def problems_of(error: ValidationError, prefix: Path, origins: dict[Path, str]) 
 
 
 def dotted(path: Path) -> str:
-    """`("topics", 1, "mode")` as `topics[1].mode`."""
+    """`("topics", 1, "mode")` as `topics[1].mode`. A name that can't be seen, or that ends a line, is quoted."""
     text = ""
     for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}"
+        name = step if isinstance(step, int) or (step.strip() and step.isprintable()) else repr(step)
+        text += f"[{name}]" if isinstance(step, int) else f".{name}"
     return text.removeprefix(".")
 
 

@@ -50,13 +50,13 @@ class Relay:
     # Beginning and end -------------------------------------------------------------------------------------------
 
     def leg_connected(self, leg: Leg) -> None:
-        """The client is there: look for its broker. Nothing is read of it before that."""
+        """The client is there: look for its broker. Nothing that it sends is looked at before that."""
         if leg is self.client:
             peer = leg.transport.get_extra_info("peername") if leg.transport else None
             self._connection.peer = peer[0] if peer else ""
-            leg.read(on=False)
             self._owner.relay_started(self)
-            self._spawn(self._connect())
+            if not self._closing:
+                self._spawn(self._connect())
 
     async def _connect(self) -> None:
         """Connect to the broker that the client's port stands for, or as a guest to any."""
@@ -121,6 +121,10 @@ class Relay:
 
     def leg_received(self, leg: Leg) -> None:
         """Take the frames that are complete."""
+        if self._broker is None:
+            # Not earlier: uvloop begins to read after `connection_made`, also where reading was paused there.
+            leg.read(on=False)
+            return
         self._pump(self._receive_requests if leg is self.client else self._receive_responses)
 
     def leg_writable(self, leg: Leg) -> None:  # noqa: ARG002 - either one changes what is read

@@ -94,7 +94,7 @@ def consume(job: dict[str, Any]) -> dict[str, float]:
     settings = {"group.id": "bench", "enable.auto.commit": False, "check.crcs": True}
     consumer = Consumer(_settings(job, settings))
     consumer.assign([TopicPartition(job["topic"], each, OFFSET_BEGINNING) for each in range(job["partitions"])])
-    count = size = 0
+    count = size = first = 0
     began = None
     deadline = time.monotonic() + IDLE_SECONDS
     while count < job["records"] and time.monotonic() < deadline:
@@ -121,7 +121,7 @@ def consume(job: dict[str, Any]) -> dict[str, float]:
 
 def latency(job: dict[str, Any]) -> dict[str, float]:
     """Produce at a steady pace without linger; how long each acknowledgement took, in milliseconds."""
-    producer = Producer(_settings(job, {"linger.ms": 0, "acks": "all"}))
+    producer = Producer(_settings(job, {"linger.ms": 0, "acks": "all", "socket.nagle.disable": True}))
     producer.list_topics(job["topic"], timeout=IDLE_SECONDS)
     values = payloads(job["record_bytes"], "none")
     took: list[float] = []

@@ -7,6 +7,7 @@ advertise PORT.
 import asyncio
 import signal
 import sys
+from typing import cast
 
 import uvloop
 
@@ -20,20 +21,22 @@ class Side(asyncio.BufferedProtocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.other: Side | None = None
+        self.early: list[bytes] = []
         self._buffer = memoryview(bytearray(READ_BYTES))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        assert self.other is not None
-        assert self.other.transport is not None
-        self.other.transport.write(bytes(self._buffer[:nbytes]))
+        data = bytes(self._buffer[:nbytes])
+        if self.other is None or self.other.transport is None:
+            self.early.append(data)  # uvloop reads once more after it was told to pause
+        else:
+            self.other.transport.write(data)
 
     def pause_writing(self) -> None:
         if self.other is not None and self.other.transport is not None:
@@ -71,6 +74,11 @@ class ClientSide(Side):
             self.transport.close()
             return
         self.other.other = self
+        assert self.other.transport is not None
+        if self.transport.is_closing():
+            self.other.transport.close()
+            return
+        self.other.transport.writelines(self.early)
         self.transport.resume_reading()
 
 

@@ -1,7 +1,8 @@
 """Administration through the proxy, and that no answer leads a client around it."""
 
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
@@ -25,6 +26,7 @@ from tests.support.raw_client import RawClient
 
 SECONDS = 60.0
 LEADER_ELECTION = "org.apache.kafka.tools.LeaderElectionCommand"
+ALTER_PARTITION_REASSIGNMENTS = 45
 T = 1_700_000_000_000
 
 
@@ -45,28 +47,52 @@ def local_addresses(proxy: Proxy) -> set[tuple[str, int]]:
     return {("127.0.0.1", proxy.port + 1 + node) for node in range(3)}
 
 
+def eventually(check: Callable[[], bool]) -> None:
+    """Wait until each of the three nodes, any of which may be asked, knows what the controller decided."""
+    deadline = time.monotonic() + SECONDS
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def partitions_everywhere(cluster: Cluster, topic: str) -> set[int]:
+    """How many partitions the topic has, as each node says."""
+    found = set()
+    for node in cluster.nodes:
+        with RawClient(node.address) as client:
+            found.add(len(client.metadata(topic).topics[0].partitions))
+    return found
+
+
 def test_a_topics_life(kafka3: Cluster, admin: AdminClient, topic: str):
     created = admin.create_topics([NewTopic(topic, 2, 3, config={"retention.ms": "1234567"})])[topic]
     created.result(SECONDS)
+    eventually(lambda: partitions_everywhere(kafka3, topic) == {2})
     assert kafka3.topic_config(topic)["retention.ms"] == "1234567"
     resource = ConfigResource(ResourceType.TOPIC, topic)
     change = ConfigEntry("retention.ms", "7654321", incremental_operation=AlterConfigOpType.SET)
     changed = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[change])
     admin.incremental_alter_configs([changed])[changed].result(SECONDS)
-    described = admin.describe_configs([resource])[resource].result(SECONDS)
-    assert described["retention.ms"].value == "7654321"
+    eventually(lambda: read_setting(admin, resource, "retention.ms") == "7654321")
     admin.create_partitions([NewPartitions(topic, 3)])[topic].result(SECONDS)
+    eventually(lambda: partitions_everywhere(kafka3, topic) == {3})
     answer = admin.describe_topics(TopicCollection([topic]))[topic].result(SECONDS)
     assert len(answer.partitions) == 3
     admin.delete_topics([topic], operation_timeout=SECONDS)[topic].result(SECONDS)
+    eventually(lambda: partitions_everywhere(kafka3, topic) == {0})
     gone = admin.describe_topics(TopicCollection([topic]))[topic]
     with pytest.raises(KafkaException) as error:
         gone.result(SECONDS)
     assert error.value.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
+def read_setting(admin: AdminClient, resource: ConfigResource, name: str) -> str:
+    value: str = admin.describe_configs([resource])[resource].result(SECONDS)[name].value
+    return value
+
+
 def test_every_address_is_local(kafka3: Cluster, proxy3: Proxy, admin: AdminClient, topic: str):
-    """Metadata, DescribeCluster, DescribeTopicPartitions and coordinators name the proxy's ports, with node ids kept."""
+    """Metadata, DescribeCluster, DescribeTopicPartitions coordinators: the proxy's ports, and node ids kept."""
     kafka3.create_topic(topic, partitions=3, replication=3)
     local = local_addresses(proxy3)
     metadata = admin.list_topics(timeout=SECONDS)
@@ -129,7 +155,7 @@ def move_leaders(cluster: Cluster, topic: str, partitions: int) -> None:
         admin["partitions"].append({"partition_index": index, "replicas": replicas})
     admin = {"name": topic, "partitions": admin["partitions"]}
     with RawClient(cluster.internal_bootstrap.split(",")[0]) as client:
-        answer = client.ask(ApiKey.ALTER_PARTITION_REASSIGNMENTS, 0, {"timeout": 30_000, "topics": [admin]})
+        answer = client.ask(ALTER_PARTITION_REASSIGNMENTS, 0, {"timeout": 30_000, "topics": [admin]})
         assert answer.error_code == 0
     election = ("--bootstrap-server", cluster.internal_bootstrap, "--election-type", "PREFERRED")
     java.java_tool(LEADER_ELECTION, *election, "--all-topic-partitions")
@@ -156,12 +182,14 @@ def test_java_administration(kafka3: Cluster, proxy3: Proxy, topic: str):
     server = ("--bootstrap-server", proxy3.bootstrap)
     flags = ("--create", "--topic", topic, "--partitions", "2", "--replication-factor", "3")
     java.java_tool(java.TOPICS, *server, *flags)
+    eventually(lambda: partitions_everywhere(kafka3, topic) == {2})
     described = java.java_tool(java.TOPICS, *server, "--describe", "--topic", topic).stdout
     assert "PartitionCount: 2" in described
     assert "Isr: " in described
     change = ("--entity-type", "topics", "--entity-name", topic, "--alter", "--add-config", "retention.ms=1234567")
     java.java_tool(java.CONFIGS, *server, *change)
-    assert kafka3.topic_config(topic)["retention.ms"] == "1234567"
+    eventually(lambda: kafka3.topic_config(topic)["retention.ms"] == "1234567")
     assert topic in java.java_tool(java.TOPICS, *server, "--list").stdout.split()
     java.java_tool(java.TOPICS, *server, "--delete", "--topic", topic)
+    eventually(lambda: partitions_everywhere(kafka3, topic) == {0})
     assert topic not in java.java_tool(java.TOPICS, *server, "--list").stdout.split()

@@ -39,7 +39,9 @@ def produce(client: RawClient, topic: str, records: bytes, partition: int = 0) -
 def check_refused(fetched: Fetched, proxy: Proxy, topic: str, partition: int = 0) -> str:
     """The partition has an error and no byte of records, and one line says why."""
     assert (fetched.error, fetched.records) == (CORRUPT_MESSAGE, b"")
-    lines = [line for line in proxy.events("batch_unopened") if (line["topic"], line["partition"]) == (topic, partition)]
+    lines = [
+        line for line in proxy.events("batch_unopened") if (line["topic"], line["partition"]) == (topic, partition)
+    ]
     assert len(lines) == 1
     return lines[0]["reason"]
 
@@ -110,10 +112,10 @@ def test_key_that_the_rule_does_not_list(kafka: Cluster, topic: str, tmp_path: P
     """All readers hold the key itself, and only their rules differ. A retired key may stay listed."""
     keys = make_keys(tmp_path, "--key", "default", "--key", "payments")
     kafka.create_topic(topic)
-    with kveil_proxy(kafka.bootstrap, keys=keys, topics=[{"match": "*", "key": "payments"}]) as writer:
-        with RawClient(writer.bootstrap) as client:
-            produce(client, topic, batch([b"sealed for payments"]))
-            assert client.fetch(topic).values == [(0, b"sealed for payments")]
+    sealing = [{"match": "*", "key": "payments"}]
+    with kveil_proxy(kafka.bootstrap, keys=keys, topics=sealing) as writer, RawClient(writer.bootstrap) as client:
+        produce(client, topic, batch([b"sealed for payments"]))
+        assert client.fetch(topic).values == [(0, b"sealed for payments")]
     with kveil_proxy(kafka.bootstrap, keys=keys) as reader, RawClient(reader.bootstrap) as client:
         reason = check_refused(client.fetch(topic), reader, topic)
         assert "'payments'" in reason

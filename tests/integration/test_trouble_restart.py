@@ -19,7 +19,6 @@ from tests.support.tampering import tampering_relay
 
 PARTITIONS = 3
 SECONDS = 60.0
-KEEP_BROKERS = {"metadata.recovery.strategy": "none"}
 
 
 @pytest.fixture
@@ -75,17 +74,18 @@ def test_with_sasl_passing_through(kafka_sasl: Cluster, topic: str, mechanism: s
 def test_java_that_never_goes_back(kafka3: Cluster, proxy: Proxy, topic: str):
     """It bootstraps over an address that is gone afterwards, so the brokers' ports are all it has."""
     kafka3.create_topic(topic, partitions=PARTITIONS, replication=3)
-    with java.properties_file({**KEEP_BROKERS, "enable.idempotence": "true", "retries": "2147483647"}) as config:
-        with tampering_relay(proxy.bootstrap) as entrance:
-            reach = ("--bootstrap-server", entrance.address, "--topic", topic, "--command-config", config)
-            consumer = java.start_java_tool(java.VERIFIABLE_CONSUMER, *reach, "--group-id", topic)
-            producer = java.start_java_tool(java.VERIFIABLE_PRODUCER, *reach, "--throughput", "1000")
-            with consumer, producer:
-                consumer.lines.wait_for("records_consumed", SECONDS)
-                entrance.close()
-                restart(proxy)
-                total = finish(producer, more=1000)
-                wait_for_consumed(consumer, total)
+    settings = {"metadata.recovery.strategy": "none", "enable.idempotence": "true", "retries": "2147483647"}
+    with java.properties_file(settings) as config, tampering_relay(proxy.bootstrap) as entrance:
+        reach = ("--bootstrap-server", entrance.address, "--topic", topic, "--command-config", config)
+        with (
+            java.start_java_tool(java.VERIFIABLE_CONSUMER, *reach, "--group-id", topic) as consumer,
+            java.start_java_tool(java.VERIFIABLE_PRODUCER, *reach, "--throughput", "1000") as producer,
+        ):
+            consumer.lines.wait_for("records_consumed", SECONDS)
+            entrance.close()
+            restart(proxy)
+            total = finish(producer, more=1000)
+            wait_for_consumed(consumer, total)
     stored = read_all(proxy.bootstrap, topic, PARTITIONS)
     assert sorted(value for values in stored.values() for value in values) == list(range(total))
     assert all(values == sorted(values) for values in stored.values())
@@ -140,10 +140,9 @@ def test_ports_before_their_brokers_are_known(kafka3: Cluster, proxy: Proxy, top
     """Step by step: a guest may ask where the brokers are, nothing else; then the port leads to its own broker."""
     kafka3.create_topic(topic, partitions=PARTITIONS, replication=3)
     with RawClient(proxy.bootstrap) as client:
-        (found,) = client.metadata(topic).topics
-        leaders = {each.partition_index: each.leader_id for each in found.partitions}
+        leaders = client.leaders(topic, PARTITIONS)
     restart(proxy)
-    partition, node = next((index, leader) for index, leader in leaders.items() if leader != 0)
+    partition, node = next((index, leader) for index, leader in enumerate(leaders) if leader != 0)
     port = f"127.0.0.1:{proxy.port + 1 + node}"
     with RawClient(port) as client:
         client.send_produce({topic: {partition: batch([b"too early"])}})

@@ -142,13 +142,13 @@ def test_each_step_is_audited(spoilt: tuple[Proxy, str], skipping: Proxy, start:
 def test_a_range_that_cuts_a_batch_skips_nothing(kafka: Cluster, spoilt: tuple[Proxy, str]):
     """A whole batch or nothing: half of one can't be told from the other half."""
     stuck, topic = spoilt
-    with kveil_proxy(kafka.bootstrap, keys=stuck.keys, config={"skip": [f"{topic}/0/3", f"{topic}/1/2-3"]}) as proxy:
-        with RawClient(proxy.bootstrap) as client:
-            assert client.fetch(topic, offset=2).error == KafkaError.INVALID_MSG
+    skip = {"skip": [f"{topic}/0/3", f"{topic}/1/2-3"]}
+    with kveil_proxy(kafka.bootstrap, keys=stuck.keys, config=skip) as proxy, RawClient(proxy.bootstrap) as client:
+        assert client.fetch(topic, offset=2).error == KafkaError.INVALID_MSG
 
 
 def test_good_batches_in_a_skipped_range_are_delivered(kafka: Cluster, spoilt: tuple[Proxy, str]):
     stuck, topic = spoilt
-    with kveil_proxy(kafka.bootstrap, keys=stuck.keys, config={"skip": [f"{topic}/0/0-100"]}) as proxy:
-        with RawClient(proxy.bootstrap) as client:
-            assert [value for _, value in client.fetch(topic).values] == GOOD
+    skip = {"skip": [f"{topic}/0/0-100"]}
+    with kveil_proxy(kafka.bootstrap, keys=stuck.keys, config=skip) as proxy, RawClient(proxy.bootstrap) as client:
+        assert [value for _, value in client.fetch(topic).values] == GOOD

@@ -1,13 +1,13 @@
 """Conversations through a session, and logs that other tests have not limited."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import structlog
 
 from kveil.proxy import log
-from tests.support.conversation import Conversation
+from kveil.proxy.context import Shared
+from tests.support.conversation import Conversation, make_shared
 
 
 @pytest.fixture
@@ -27,9 +27,6 @@ def fresh_log_limits(monkeypatch) -> None:
 
 
 @pytest.fixture
-def audited() -> Iterator[list[dict[str, Any]]]:
-    """The audit events that are written meanwhile."""
-    events: list[dict[str, Any]] = []
-    with structlog.testing.capture_logs() as lines:
-        yield events
-    events += [line["cloudevent"] for line in lines if line["event"] == "audit"]
+def writer(tmp_path) -> Shared:
+    """Another proxy with the same key file, whose epoch keys the one under test has not met."""
+    return make_shared(tmp_path)

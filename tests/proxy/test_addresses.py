@@ -24,7 +24,9 @@ class TestLocalPorts:
 
     @pytest.mark.parametrize("node", [2, 1000, -1])
     def test_others_have_none_and_are_told_the_way_out(self, node):
-        with pytest.raises(UnreachableNode, match=rf"node id {node}, .*0 to 1.*broker_ports.count.*nodes: {{{node}: PORT}}"):
+        with pytest.raises(
+            UnreachableNode, match=rf"node id {node}, .*0 to 1.*broker_ports.count.*nodes: {{{node}: PORT}}"
+        ):
             LocalPorts(5000, 2, {}).port_of(node)
 
 

@@ -42,7 +42,9 @@ def speaks_frames(talk):
 
 
 class TestTokensWithoutHeaders:
-    @pytest.mark.parametrize(("mechanism", "rounds"), [("PLAIN", 1), ("SCRAM-SHA-256", 2), ("SCRAM-SHA-512", 2), ("OAUTHBEARER", 1)])
+    @pytest.mark.parametrize(
+        ("mechanism", "rounds"), [("PLAIN", 1), ("SCRAM-SHA-256", 2), ("SCRAM-SHA-512", 2), ("OAUTHBEARER", 1)]
+    )
     def test_as_many_as_the_mechanism_has(self, talk, mechanism, rounds):
         handshake(talk, mechanism)
         for last in range(rounds):

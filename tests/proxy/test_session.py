@@ -71,7 +71,9 @@ class TestOrder:
     def test_a_cut_answer_is_a_frame_error(self, converse):
         talk = converse()
         number = talk.client(METADATA, 12)
-        whole = encode_response(METADATA, 12, number, {"brokers": [{"node_id": 1, "host": "b", "port": 9, "rack": None}]})
+        whole = encode_response(
+            METADATA, 12, number, {"brokers": [{"node_id": 1, "host": "b", "port": 9, "rack": None}]}
+        )
         with pytest.raises(FrameError):
             talk.broker_frame(whole[:-3])
         assert talk.to_client == []
@@ -208,7 +210,9 @@ class TestWhatMayBeAsked:
         with pytest.raises(CloseConnection, match=f"unknown API {key}"):
             converse().client_frame(key.to_bytes(2, "big", signed=True) + bytes(8))
 
-    @pytest.mark.parametrize("row", [row for row in API_TABLE.values() if row.action is Action.REFUSE], ids=lambda r: r.name)
+    @pytest.mark.parametrize(
+        "row", [row for row in API_TABLE.values() if row.action is Action.REFUSE], ids=lambda r: r.name
+    )
     def test_a_refused_api_closes(self, converse, row):
         with pytest.raises(CloseConnection, match=row.name):
             converse().client_frame(row.key.to_bytes(2, "big") + bytes(8))
@@ -222,6 +226,15 @@ class TestWhatMayBeAsked:
                 converse().client_frame(frame)
 
 
+GUEST_APIS = [
+    ApiKey.API_VERSIONS,
+    ApiKey.METADATA,
+    ApiKey.FIND_COORDINATOR,
+    ApiKey.SASL_HANDSHAKE,
+    ApiKey.SASL_AUTHENTICATE,
+]
+
+
 class TestGuests:
     """The port's broker isn't known yet, and another one answers."""
 
@@ -232,11 +245,12 @@ class TestGuests:
 
     def metadata(self, talk, *brokers):
         number = talk.client(METADATA, 12)
-        values = {"brokers": [{"node_id": node, "host": host, "port": port, "rack": None} for node, host, port in brokers]}
+        values = {
+            "brokers": [{"node_id": node, "host": host, "port": port, "rack": None} for node, host, port in brokers]
+        }
         talk.broker(METADATA, 12, number, values)
 
-    @pytest.mark.parametrize("key", [ApiKey.API_VERSIONS, ApiKey.METADATA, ApiKey.FIND_COORDINATOR, ApiKey.SASL_HANDSHAKE,
-                                     ApiKey.SASL_AUTHENTICATE])  # fmt: skip
+    @pytest.mark.parametrize("key", GUEST_APIS)
     def test_may_log_in_and_look_around(self, converse, key):
         talk = self.guest(converse)
         talk.client(key, API_TABLE[key].max_version, {"mechanism": "PLAIN"})

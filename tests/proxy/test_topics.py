@@ -64,7 +64,9 @@ class TestSettings:
         assert cache.doubt("u", 2)
         assert cache.doubt("t", 62)
 
-    @pytest.mark.parametrize(("policy", "compacted"), [("delete", False), ("compact", True), ("compact,delete", True), ("", False)])
+    @pytest.mark.parametrize(
+        ("policy", "compacted"), [("delete", False), ("compact", True), ("compact,delete", True), ("", False)]
+    )
     def test_compaction(self, policy, compacted):
         assert TopicSettings(cleanup_policy=frozenset(policy.split(","))).is_compacted is compacted
         assert (COMPACTED.is_compacted, DELETED.is_compacted) == (True, False)

@@ -16,6 +16,8 @@ from typing import Any
 
 from kio.index import load_request_schema, load_response_schema
 
+from kveil.protocol.kafka.headers import RequestHeader, read_request_header
+from kveil.protocol.kafka.messages import encode_request, encode_response
 from kveil.proxy.addresses import Brokers, Endpoint, LocalPorts
 from kveil.proxy.config import Direction, Settings
 from kveil.proxy.context import Connection, Shared
@@ -28,8 +30,6 @@ from kveil.proxy.needs import Need, OpeningKeyNeed, SealingKeyNeed, TopicNameNee
 from kveil.proxy.policy import Policy
 from kveil.proxy.session import Parked, Session
 from kveil.proxy.topics import SettingsCache, TopicNames, TopicSettings
-from kveil.protocol.kafka.headers import RequestHeader, read_request_header
-from kveil.protocol.kafka.messages import encode_request, encode_response
 from tests.support.kio_instances import header_of, kio_decode
 
 PORT = 5000
@@ -111,7 +111,9 @@ def make_shared(
     )
 
 
-def make_connection(shared: Shared, *, direction: str = "both", node_id: int | None = None, **values: Any) -> Connection:
+def make_connection(
+    shared: Shared, *, direction: str = "both", node_id: int | None = None, **values: Any
+) -> Connection:
     """One client's connection, as `Server._accept` makes it."""
     settings = shared.settings
     return Connection(
@@ -233,7 +235,7 @@ class Conversation:
             self.needed.append(need)
             try:
                 self._meet_one(need)
-            except Exception as error:  # noqa: BLE001 - as the shell notes it
+            except Exception as error:
                 parked.failures[need] = error
 
     def _meet_one(self, need: Need) -> None:

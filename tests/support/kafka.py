@@ -164,8 +164,9 @@ def kafka_cluster(
     heap_mb: int = 384,
     java_options: Sequence[str] = (),
     folder: Path | None = None,
+    first_id: int = 0,
 ) -> Iterator[Cluster]:
-    """Run a cluster for the length of a `with` block."""
+    """Run a cluster for the length of a `with` block; node ids count from `first_id`."""
     with (
         tempfile.TemporaryDirectory(prefix="kveil-kafka-", dir=folder, ignore_cleanup_errors=True) as work,
         reserved_ports(3 * nodes) as free,
@@ -174,7 +175,9 @@ def kafka_cluster(
         launcher = choose_launcher(base)
         certificates = Certificates.make(base / "tls") if security.tls else None
         ports = {
-            each: BrokerPorts(client=free[each], internal=free[nodes + each], controller=free[2 * nodes + each])
+            first_id + each: BrokerPorts(
+                client=free[each], internal=free[nodes + each], controller=free[2 * nodes + each]
+            )
             for each in range(nodes)
         }
         members = [

@@ -1,8 +1,8 @@
 """Instances of kio's schemas, and a slow encoder of them that can do what kio's can't: unknown fields and codes.
 
-    for kind in every_schema(): ...
-    entity = make(schema, seed=3)          # every field filled; SPARSE is null and empty wherever that is allowed
-    write_entity(entity, unknown=[(900, b"new")])
+for kind in every_schema(): ...
+entity = make(schema, seed=3)          # every field filled; SPARSE is null and empty wherever that is allowed
+write_entity(entity, unknown=[(900, b"new")])
 """
 
 import datetime
@@ -18,8 +18,14 @@ from kio.index import load_request_schema, load_response_schema
 from kio.schema.errors import ErrorCode
 from kio.schema.index import api_key_map, schema_name_map
 from kio.serial import entity_reader, entity_writer
-from kio.serial._introspect import EntityField, EntityTupleField, PrimitiveTupleField, classify_field, get_field_tag
-from kio.serial._introspect import is_optional
+from kio.serial._introspect import (
+    EntityField,
+    EntityTupleField,
+    PrimitiveTupleField,
+    classify_field,
+    get_field_tag,
+    is_optional,
+)
 from kio.static.constants import EntityType
 
 SPARSE = -1
@@ -212,7 +218,9 @@ def _write_scalar(kafka_type: str, value: Any, flexible: bool) -> bytes:
         case "uuid":
             return bytes(16) if value is None else value.bytes
         case _:
-            return pack(">h" if kafka_type == "error_code" else ">i" if kafka_type.endswith("32") else ">q", plain(value))
+            return pack(
+                ">h" if kafka_type == "error_code" else ">i" if kafka_type.endswith("32") else ">q", plain(value)
+            )
 
 
 def plain(value: Any) -> Any:

@@ -6,12 +6,14 @@ with RawClient(proxy.bootstrap) as client:
 """
 
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.protocol.kafka.messages import decode_response, encode_request
 from kveil.protocol.kafka.record_batch import split_batches
@@ -52,8 +54,9 @@ def offsets_and_values(stored: bytes) -> list[tuple[int, bytes | None]]:
     return [(record.offset, record.value) for record in opened]
 
 
-def batch(values: Sequence[bytes | None], *, codec: int = 0, timestamp: int = 1_700_000_000_000) -> bytes:
-    """A plain record batch as a producer sends it, not idempotent."""
+def batch(values: Sequence[bytes | None], *, codec: int = 0, timestamp_ms: int | None = None) -> bytes:
+    """A plain record batch as a producer sends it, not idempotent. It is from now unless told otherwise."""
+    timestamp = int(time.time() * 1000) if timestamp_ms is None else timestamp_ms
     builder = DefaultRecordBatchBuilder(
         magic=2,
         compression_type=codec,
@@ -140,6 +143,16 @@ class RawClient:
             "allow_auto_topic_creation": create,
         }
         return self.ask(ApiKey.METADATA, METADATA_VERSION, values)
+
+    def leaders(self, topic: str, partitions: int) -> list[int]:
+        """Return each partition's leader, once this broker knows of them."""
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            (found,) = self.metadata(topic).topics
+            leaders = {each.partition_index: each.leader_id for each in found.partitions}
+            if len(leaders) == partitions and min(leaders.values()) >= 0:
+                return [leaders[index] for index in range(partitions)]
+        raise TimeoutError(f"no leaders for {topic}")
 
     def send_produce(self, topics: Mapping[str, Mapping[int, bytes]], *, acks: int = -1) -> None:
         """Send batches by topic and partition."""

@@ -29,7 +29,9 @@ def marker(*, commit: bool = True, offset: int = 0, content: bytes | None = None
 
 def legacy(magic: int, value: bytes = b"plain in disguise") -> bytes:
     """A message of an old format."""
-    body = bytes((magic, 0)) + (bytes(8) if magic else b"") + b"\xff\xff\xff\xff" + len(value).to_bytes(4, "big") + value
+    body = (
+        bytes((magic, 0)) + (bytes(8) if magic else b"") + b"\xff\xff\xff\xff" + len(value).to_bytes(4, "big") + value
+    )
     return bytes(8) + (4 + len(body)).to_bytes(4, "big") + bytes(4) + body
 
 
@@ -48,12 +50,19 @@ def sealed(shared: Shared, topic: str, partition: int, batch: bytes, *, offset: 
     return at_offset(b"".join(map(bytes, seal(view, check_produced(view), key=key, partition=partition))), offset)
 
 
+def tampered(batch: bytes) -> bytes:
+    """A stored batch with one bit of its ciphertext changed."""
+    return batch[:-20] + bytes((batch[-20] ^ 1,)) + batch[-19:]
+
+
 def headers_of(records: bytes | None) -> list[Any]:
     """The headers of the batches in a record set."""
     return [read_header(view) for view in split_batches(records or b"")]
 
 
-def produced(topics: Mapping[str | bytes, Mapping[int, bytes | None]], *, acks: int = -1, **more: Any) -> dict[str, Any]:
+def produced(
+    topics: Mapping[str | bytes, Mapping[int, bytes | None]], *, acks: int = -1, **more: Any
+) -> dict[str, Any]:
     """The values of a Produce request, topics by name or by id."""
     return {
         "acks": acks,

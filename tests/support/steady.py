@@ -14,13 +14,20 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 SECONDS = 60.0
 _PROMPT = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 500, "log_level": 0}
-_HARMLESS = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE}
+# A consumer is told of these and goes on by itself; the last where its topic is gone for a while.
+_HARMLESS = {
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TRANSPORT,
+    KafkaError._RESOLVE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
 
 
 class _Worker:
@@ -80,6 +87,7 @@ class SteadyProducer(_Worker):
             self._producer.poll(0)
             time.sleep(self._pause)  # the pace of it, not a wait for anything
         assert self._producer.flush(SECONDS) == 0
+        self._producer.close()
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         with self._changed:
@@ -198,5 +206,5 @@ def check_exact(values: Mapping[int, list[int]], sent: int) -> None:
 
 def _difference(got: list[int], sent: int) -> str:
     repeated = len(got) - len(set(got))
-    turns = sum(later < earlier for earlier, later in zip(got, got[1:], strict=False))
+    turns = sum(later < earlier for earlier, later in pairwise(got))
     return f"{len(got)} of {sent} values, {repeated} repeated, {turns} out of order"

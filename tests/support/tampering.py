@@ -27,7 +27,8 @@ class Relay:
         self.port = 0
         self._upstream_port = upstream_port
         self._changes: dict[bytes, bytes] = {}
-        self._frozen = False
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -61,7 +62,7 @@ class Relay:
 
     def freeze(self, *, on: bool = True) -> None:
         """Pass no answer on: the broker is silent, and its connections stay."""
-        self._frozen = on
+        self._loop.call_soon_threadsafe(self._flowing.clear if on else self._flowing.set)
 
     def _change(self, frame: bytes) -> bytes:
         frame = frame.replace(self._address_bytes(self._upstream_port), self._address_bytes(self.port))
@@ -95,8 +96,7 @@ class Relay:
         while True:
             size = await reader.readexactly(4)
             frame = await reader.readexactly(int.from_bytes(size, "big"))
-            while self._frozen:
-                await asyncio.sleep(0.01)
+            await self._flowing.wait()
             writer.write(size + self._change(frame))
             await writer.drain()
 
@@ -133,7 +133,7 @@ def tampering_relay(upstream: str) -> Iterator[Relay]:
 
 def with_checksum(stored: bytes) -> bytes:
     """The batch with its checksum made right, as whoever changes a batch would do it."""
-    return stored[:CRC_FROM - 4] + crc32c(stored[CRC_FROM:]).to_bytes(4, "big") + stored[CRC_FROM:]
+    return stored[: CRC_FROM - 4] + crc32c(stored[CRC_FROM:]).to_bytes(4, "big") + stored[CRC_FROM:]
 
 
 def flip(stored: bytes, at: int, bits: int = 0x01) -> bytes:

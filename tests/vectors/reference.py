@@ -128,7 +128,9 @@ def plain(section: bytes) -> tuple[int, bytes]:
 
 
 def gzip_stored(section: bytes) -> tuple[int, bytes]:
-    return 1, gzip.compress(section, compresslevel=0, mtime=0)
+    packed = bytearray(gzip.compress(section, compresslevel=0, mtime=0))
+    packed[9] = 255  # the operating system, which Python's versions fill in differently
+    return 1, bytes(packed)
 
 
 def snappy_raw(section: bytes) -> tuple[int, bytes]:

@@ -40,18 +40,19 @@ def capacity(buffer):
     return len(buffer._data)
 
 
-class TestCutting:
-    FRAMES = [b"first", b"", b"x" * 300, b"last"]
+FRAMES = [b"first", b"", b"x" * 300, b"last"]
 
+
+class TestCutting:
     def test_at_every_byte(self):
-        stream = stream_of(self.FRAMES)
+        stream = stream_of(FRAMES)
         for cut in range(len(stream) + 1):
             buffer = FrameBuffer(LIMIT)
-            assert feed(buffer, stream[:cut]) + feed(buffer, stream[cut:]) == self.FRAMES
+            assert feed(buffer, stream[:cut]) + feed(buffer, stream[cut:]) == FRAMES
 
     @pytest.mark.parametrize("most", [1, 2, 3, 5, 7, 1000])
     def test_into_small_reads(self, most):
-        assert feed(FrameBuffer(LIMIT), stream_of(self.FRAMES), most) == self.FRAMES
+        assert feed(FrameBuffer(LIMIT), stream_of(FRAMES), most) == FRAMES
 
     @settings(max_examples=60, deadline=None)
     @given(
@@ -105,6 +106,20 @@ class TestMemory:
         assert capacity(buffer) == INITIAL_CAPACITY
         feed(buffer, bytes(100_000))
         assert capacity(buffer) <= 4 * 100_000
+
+    def test_an_announcement_behind_another_frame_costs_nothing_either(self):
+        buffer = FrameBuffer(100 * LIMIT)
+        feed(buffer, stream_of([b"x" * 100]) + (90 * LIMIT).to_bytes(4, "big"))
+        assert len(buffer.free_space()) > 0
+        assert capacity(buffer) == INITIAL_CAPACITY
+
+    def test_a_buffer_that_grew_for_one_large_frame_is_given_back(self):
+        buffer = FrameBuffer(100 * LIMIT)
+        large = bytes(12 * LIMIT)
+        assert feed(buffer, stream_of([large]), 300_000) == [large]
+        assert capacity(buffer) > len(large)
+        assert feed(buffer, stream_of([b"small"])) == [b"small"]
+        assert capacity(buffer) == INITIAL_CAPACITY
 
     @pytest.mark.parametrize("most", [1448, 65536, None])
     def test_a_frame_as_large_as_the_limit(self, most):

@@ -37,7 +37,7 @@ class TestEncoding:
         frame = encode_request(3, 12, 7, None, {})
         assert frame.startswith(header_of(Kind(3, 12, is_request=True).schema, client_id=None))
 
-    @pytest.mark.parametrize("version", range(0, 14))
+    @pytest.mark.parametrize("version", range(14))
     def test_fields_that_a_version_lacks_are_left_out(self, version):
         values = {"topics": [{"name": "t", "topic_id": TOPIC_ID}], "allow_auto_topic_creation": False}
         request = decode_frame(Kind(3, version, is_request=True).schema, encode_request(3, version, 7, "app", values))
@@ -50,7 +50,9 @@ class TestEncoding:
     def test_nested_values(self):
         values = {
             "throttle_time": 250,
-            "responses": [{"topic_id": TOPIC_ID, "partitions": [{"partition_index": 3, "error_code": 2, "records": b""}]}],
+            "responses": [
+                {"topic_id": TOPIC_ID, "partitions": [{"partition_index": 3, "error_code": 2, "records": b""}]}
+            ],
             "node_endpoints": [{"node_id": 1, "host": "h", "port": 9, "rack": None}],
         }
         answer = decode_response(1, 17, encode_response(1, 17, 7, values))

@@ -51,13 +51,17 @@ class TestSplice:
 
     def test_a_section_that_nothing_touches_stays_as_it_is(self):
         odd = b"\x81\x00" + b"\x05\x01x"  # a count in two bytes where one would do
-        assert b"".join(splice(odd + b"tail", [Edit(5, 6, [b"T"])], [Section(0, 5, [(5, 4, 5)], False)])) == odd + b"Tail"
+        assert (
+            b"".join(splice(odd + b"tail", [Edit(5, 6, [b"T"])], [Section(0, 5, [(5, 4, 5)], False)])) == odd + b"Tail"
+        )
 
     def test_an_edit_in_a_section_gives_it_new_lengths(self):
         section = write_section([(1, b"keep"), (5, b"x")])
         long = b"y" * 300
         at = section.rindex(b"x")
-        edited = splice(section, [Edit(at, at + 1, [long])], [Section(0, len(section), [(1, 3, 7), (5, at, at + 1)], False)])
+        edited = splice(
+            section, [Edit(at, at + 1, [long])], [Section(0, len(section), [(1, 3, 7), (5, at, at + 1)], False)]
+        )
         assert b"".join(edited) == write_section([(1, b"keep"), (5, long)])
 
 
@@ -77,8 +81,7 @@ class TestAgainstKio:
             expected = replace(
                 entity,
                 node_endpoints=tuple(
-                    replace(old, host=host, port=port)
-                    for old, host in zip(entity.node_endpoints, hosts, strict=True)
+                    replace(old, host=host, port=port) for old, host in zip(entity.node_endpoints, hosts, strict=True)
                 ),
             )
             assert b"".join(splice(frame, edits, sections)) == write_frame_of(expected, () if drop else unknown)

@@ -2,6 +2,7 @@
 
 import random
 import time
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from struct import pack
 
@@ -28,7 +29,7 @@ from tests.support.walker_oracle import check, everything, sections_of
 NOTHING = FrozenShape({})
 KINDS = list(every_schema())
 APIS = sorted(api_key_map)
-SEEDS = (SPARSE, 0, 1, 2, 3)
+SEEDS = (SPARSE, 0, 1, 2)
 UNKNOWN = [(900, b"from a newer peer"), (901, b""), (70_000, b"n" * 200)]
 
 
@@ -116,14 +117,12 @@ class TestEveryVersion:
         for kind in kinds_of(api_key):
             shape = FrozenShape(everything(kind.schema, spans=False))
             whole = write_frame_of(make(kind.schema, 0))
-            for _ in range(25):
+            for _ in range(10):
                 frame = bytearray(whole)
                 for _ in range(chance.choice((1, 1, 3))):
                     frame[chance.randrange(len(frame))] = chance.choice((0, 1, 127, 128, 255))
-                try:
+                with suppress(FrameError):
                     walker_of(kind, shape)(frame)
-                except FrameError:
-                    pass
 
 
 SAMPLES = [Kind(key, versions_of(key)[at], request) for key in (0, 1, 3, 10, 18, 32, 78) for at in (0, -1)

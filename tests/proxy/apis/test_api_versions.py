@@ -8,7 +8,7 @@ from tests.support.conversation import number_of, read_response
 from tests.support.kio_instances import Kind, make, write_frame_of
 
 VERSIONS = range(5)
-EVERYTHING = {key: (0, 100) for key in range(120)}
+EVERYTHING = dict.fromkeys(range(120), (0, 100))
 
 
 def offered(talk, version, rows):

@@ -67,7 +67,9 @@ REWRITTEN = [
 ]
 
 
-@pytest.mark.parametrize(("api_key", "request_values", "response_values"), REWRITTEN, ids=lambda v: getattr(v, "name", ""))
+@pytest.mark.parametrize(
+    ("api_key", "request_values", "response_values"), REWRITTEN, ids=lambda v: getattr(v, "name", "")
+)
 def test_rewritten_apis_with_nothing_to_rewrite(converse, api_key, request_values, response_values):
     # In answers with addresses a newer broker's fields are dropped: test_addresses.py.
     unknown = () if response_values else NEWER

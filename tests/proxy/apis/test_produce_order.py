@@ -4,11 +4,10 @@ import pytest
 
 from kveil.proxy.errors import ErrorCode, QuestionFailed
 from kveil.proxy.needs import TopicNameNeed
-from tests.proxy.apis.test_produce import BATCHES, answered, sent
 from tests.support.conversation import COMPACTED, DELETED
+from tests.support.producing import BATCHES, PRODUCE, answered, sent
 from tests.support.records import client_batch, idempotent, produced
 
-PRODUCE = 0
 ID = bytes(range(16))
 OUT_OF_ORDER = ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
 

@@ -1,0 +1,60 @@
+"""How fast the proxy is there, and what it holds while it does nothing."""
+
+import socket
+import struct
+import subprocess
+import time
+from contextlib import suppress
+
+import psutil
+from confluent_kafka import Producer
+
+from kveil.protocol.kafka.api_table import ApiKey
+from kveil.protocol.kafka.messages import encode_request
+from tests.bench.cases import MB, Case
+from tests.bench.results import Results
+from tests.bench.ways import KVEIL
+from tests.support.proxy import KVEIL as PROGRAM
+from tests.support.proxy import kveil_proxy
+
+METADATA_VERSION = 12
+LOOK_SECONDS = 0.002
+LIMIT_SECONDS = 30.0
+SETTLE_SECONDS = 0.5
+
+
+def start_round(case: Case, upstream: str, results: Results) -> None:
+    """Start a proxy once, and measure it."""
+    with kveil_proxy(upstream, start=False, config={"log": {"format": "json", "level": "info"}}) as proxy:
+        proxy.start()  # writes the configuration
+        proxy.stop()
+        config = str(proxy.folder / "kveil.yaml")
+        began = time.perf_counter()
+        with subprocess.Popen([*PROGRAM, "run", "-c", config], stderr=subprocess.DEVNULL) as process:
+            try:
+                first_metadata(proxy.port)
+                results.add(case.name, "first Metadata", "s", KVEIL, time.perf_counter() - began)
+                time.sleep(SETTLE_SECONDS)
+                results.add(case.name, "idle memory", "MB", KVEIL, _resident(process.pid))
+                Producer({"bootstrap.servers": proxy.bootstrap}).list_topics(timeout=LIMIT_SECONDS)
+                time.sleep(SETTLE_SECONDS)
+                results.add(case.name, "memory after a client", "MB", KVEIL, _resident(process.pid))
+            finally:
+                process.terminate()
+
+
+def _resident(pid: int) -> float:
+    return psutil.Process(pid).memory_info().rss / MB
+
+
+def first_metadata(port: int) -> None:
+    """Ask for Metadata until it is answered."""
+    request = encode_request(ApiKey.METADATA, METADATA_VERSION, 1, "bench", {"topics": []})
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=LIMIT_SECONDS) as sock:
+            sock.sendall(struct.pack(">i", len(request)) + request)
+            if len(sock.recv(4)) == 4:
+                return
+        time.sleep(LOOK_SECONDS)
+    raise TimeoutError("no Metadata answer")

@@ -1,0 +1,153 @@
+"""Refused partitions of a Produce: the others are stored and acknowledged as if nothing had been."""
+
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import KafkaError, Producer
+
+from tests.support.kafka import Cluster
+from tests.support.proxy import Proxy, kveil_proxy
+from tests.support.raw_client import RawClient, batch
+from tests.support.waiting import wait_until
+
+NONE, CORRUPT_MESSAGE, UNKNOWN_TOPIC, POLICY_VIOLATION, INVALID_RECORD = 0, 2, 3, 44, 87
+SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def proxy(kafka: Cluster) -> Iterator[Proxy]:
+    with kveil_proxy(kafka.bootstrap) as running:
+        yield running
+
+
+@pytest.fixture
+def client(proxy: Proxy) -> Iterator[RawClient]:
+    with RawClient(proxy.bootstrap) as connected:
+        yield connected
+
+
+@pytest.fixture
+def topics(kafka: Cluster, topic: str) -> tuple[str, str, str]:
+    """Two ordinary topics, and one that can't be sealed in batches."""
+    first, second, compacted = f"{topic}-1", f"{topic}-2", f"{topic}-compacted"
+    kafka.create_topic(first, partitions=3)
+    kafka.create_topic(second)
+    kafka.create_topic(compacted, partitions=2, config={"cleanup.policy": "compact"})
+    return first, second, compacted
+
+
+def spoilt(values: list[bytes]) -> bytes:
+    """A batch whose checksum doesn't fit."""
+    good = batch(values)
+    return good[:-1] + bytes([good[-1] ^ 1])
+
+
+def test_refused_partitions_among_many(kafka: Cluster, client: RawClient, topics: tuple[str, str, str]):
+    """A whole topic and one partition of another are refused; the answer has all, in the order of the request."""
+    first, second, compacted = topics
+    sent = {
+        first: {2: batch([b"a"]), 0: spoilt([b"b"]), 1: batch([b"c", b"d"])},
+        compacted: {0: batch([b"e"]), 1: batch([b"f"])},
+        second: {0: batch([b"g"])},
+        f"{first}-unknown": {0: batch([b"h"])},
+    }
+    for base in (0, 1):
+        answer = client.produce(sent)
+        assert list(answer) == [(name, index) for name, partitions in sent.items() for index in partitions]
+        assert {place: code for place, (code, _) in answer.items()} == {
+            (first, 2): NONE,
+            (first, 0): CORRUPT_MESSAGE,
+            (first, 1): NONE,
+            (compacted, 0): POLICY_VIOLATION,
+            (compacted, 1): POLICY_VIOLATION,
+            (second, 0): NONE,
+            (f"{first}-unknown", 0): UNKNOWN_TOPIC,
+        }
+        assert (answer[first, 2][1], answer[first, 1][1], answer[second, 0][1]) == (base, 2 * base, base)
+    assert client.fetch(first, 1).values == [(0, b"c"), (1, b"d"), (2, b"c"), (3, b"d")]
+    assert client.fetch(first, 2).values == [(0, b"a"), (1, b"a")]
+    assert client.fetch(second).values == [(0, b"g"), (1, b"g")]
+    with RawClient(kafka.bootstrap) as direct:
+        empty = direct.fetch_all({first: {0: 0}, compacted: {0: 0, 1: 0}})
+    assert [each.high_watermark for each in empty.values()] == [0, 0, 0]
+
+
+def test_nothing_left_to_send(client: RawClient, topics: tuple[str, str, str]):
+    """The proxy answers by itself, between the broker's answers and in their order."""
+    first, _, compacted = topics
+    client.send_produce({first: {0: batch([b"before"])}})
+    client.send_produce({compacted: {0: batch([b"refused"])}, first: {0: spoilt([b"refused"])}})
+    client.send_produce({first: {0: batch([b"after"])}})
+    answers = [client.receive(0, 9) for _ in range(3)]
+    codes = [[int(p.error_code) for t in each.responses for p in t.partition_responses] for each in answers]
+    assert codes == [[NONE], [POLICY_VIOLATION, CORRUPT_MESSAGE], [NONE]]
+    refused = answers[1].responses[0].partition_responses[0]
+    assert "compact" in refused.error_message
+    assert client.fetch(first).values == [(0, b"before"), (1, b"after")]
+
+
+def test_acks_0_with_a_refusal(kafka: Cluster, proxy: Proxy, client: RawClient, topics: tuple[str, str, str]):
+    """There is no answer that could say so: the good ones are stored, then the connection ends."""
+    first, second, compacted = topics
+    client.metadata(first)
+    client.send_produce({first: {0: batch([b"before"])}}, acks=0)
+    good = batch([b"good"])
+    client.send_produce({first: {1: good}, compacted: {0: batch([b"bad"])}, second: {0: good}}, acks=0)
+    assert client.is_closed_by_peer()
+    with RawClient(proxy.bootstrap) as other:
+        places = {first: {0: 0, 1: 0}, second: {0: 0}}
+        wait_until(lambda: all(each.high_watermark == 1 for each in other.fetch_all(places).values()))
+        assert other.fetch(first, 0).values == [(0, b"before")]
+        assert other.fetch(first, 1).values == [(0, b"good")]
+        assert other.fetch(second).values == [(0, b"good")]
+    reasons = [line["reason"] for line in proxy.events("connection_closed")]
+    assert any("acks=0 has no answer" in reason for reason in reasons)
+
+
+def test_acks_0_with_nothing_but_refusals(client: RawClient, topics: tuple[str, str, str]):
+    client.metadata(topics[0])
+    client.send_produce({topics[2]: {0: batch([b"bad"])}}, acks=0)
+    assert client.is_closed_by_peer()
+
+
+def test_acks_0_and_gone(kafka: Cluster, proxy: Proxy, topic: str):
+    """Sent and closed at once, while the proxy must still ask for the topic's settings and make a key."""
+    kafka.create_topic(topic)
+    with RawClient(proxy.bootstrap) as client:
+        client.send_produce({topic: {0: batch([b"fire"])}}, acks=0)
+        client.send_produce({topic: {0: batch([b"forget"])}}, acks=0)
+    with RawClient(proxy.bootstrap) as other:
+        wait_until(lambda: other.fetch(topic).high_watermark == 2)
+        assert other.fetch(topic).values == [(0, b"fire"), (1, b"forget")]
+
+
+def test_librdkafka_hears_of_its_refusals(proxy: Proxy, topics: tuple[str, str, str]):
+    """Batches for all topics in one request or several: each record's own report is right, and nobody turns fatal."""
+    compacted = topics[2]
+    reports: list[tuple[str, KafkaError | None]] = []
+    with Producer({"bootstrap.servers": proxy.bootstrap, "enable.idempotence": True, "linger.ms": 20}) as producer:
+        for number in range(300):
+            producer.produce(
+                topics[number % 3], b"%d" % number, on_delivery=lambda e, m: reports.append((m.topic(), e))
+            )
+        assert producer.flush(SECONDS) == 0
+    assert len(reports) == 300
+    assert all((error is None) is (name != compacted) for name, error in reports)
+    codes = {error.code() for _, error in reports if error}
+    assert codes <= {KafkaError.POLICY_VIOLATION, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER}
+    assert KafkaError.POLICY_VIOLATION in codes
+    lines = [line for line in proxy.events("produce_refused") if line["topic"] == compacted]
+    assert {line["error"] for line in lines} >= {"POLICY_VIOLATION"}
+    assert 0 < len(lines) <= 4  # two partitions, repeats held back
+
+
+def test_topic_that_becomes_compacted(kafka: Cluster, proxy: Proxy, topic: str):
+    """The settings that were read stay for a minute, and the broker knows better: a retry, then the true reason."""
+    kafka.create_topic(topic)
+    with RawClient(proxy.bootstrap) as client:
+        two = batch([b"one", b"two"])
+        assert client.produce({topic: {0: two}})[topic, 0][0] == NONE
+        kafka.alter_topic_config(topic, {"cleanup.policy": "compact"})
+        codes = [client.produce({topic: {0: two}})[topic, 0][0] for _ in range(3)]
+        assert codes == [19, POLICY_VIOLATION, POLICY_VIOLATION]  # NOT_ENOUGH_REPLICAS: try again
+        assert client.fetch(topic).values == [(0, b"one"), (1, b"two")]

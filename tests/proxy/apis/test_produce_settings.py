@@ -1,0 +1,136 @@
+"""Produce: what a topic's settings decide, and what a broker's refusal says of them."""
+
+import pytest
+from kio.schema.errors import ErrorCode as KafkaError
+
+from kveil.proxy.errors import ErrorCode, QuestionFailed, Refused
+from kveil.proxy.keys.errors import KeyUnavailable
+from kveil.proxy.needs import SealingKeyNeed, TopicSettingsNeed
+from kveil.proxy.topics import TopicSettings
+from tests.support.conversation import COMPACTED, read_response
+from tests.support.producing import BATCHES, PRODUCE, answered, broker_answers, error_of, sent
+from tests.support.records import client_batch, produced
+
+GOOD = client_batch()
+
+
+class TestSettings:
+    def test_are_read_before_sealing(self, converse):
+        talk = converse()
+        talk.client(PRODUCE, 9, produced({"t": {0: GOOD}}))
+        assert [type(need) for need in talk.needed] == [TopicSettingsNeed, SealingKeyNeed]
+        talk.client(PRODUCE, 9, produced({"t": {0: GOOD}}))
+        assert len(talk.needed) == 2
+        assert len(talk.to_broker) == 2
+
+    def test_are_read_again_after_their_time(self, converse):
+        talk = converse()
+        talk.client(PRODUCE, 9, produced({"t": {0: GOOD}}))
+        talk.clock.now += talk.shared.settings.limits.topic_settings_seconds
+        talk.client(PRODUCE, 9, produced({"t": {0: GOOD}}))
+        assert [type(need) for need in talk.needed].count(TopicSettingsNeed) == 2
+
+    def test_are_not_asked_where_the_mode_is_pinned(self, converse):
+        talk = converse(topics=BATCHES)
+        talk.settings["t"] = COMPACTED
+        talk.client(PRODUCE, 9, produced({"t": {0: GOOD}}))
+        assert [type(need) for need in talk.needed] == [SealingKeyNeed]
+        assert len(talk.to_broker) == 1
+
+    def test_a_compacted_topic_is_refused(self, converse):
+        talk = converse()
+        talk.settings["t"] = COMPACTED
+        code, text = error_of(talk, GOOD)
+        assert code is ErrorCode.POLICY_VIOLATION
+        assert "cleanup.policy=delete" in text
+        assert "seal: none" in text
+
+    def test_settings_that_may_not_be_read(self, converse):
+        talk = converse()
+        talk.settings["t"] = TopicSettings(unreadable="DESCRIBE_CONFIGS is denied to this client")
+        code, text = error_of(talk, GOOD)
+        assert code is ErrorCode.POLICY_VIOLATION
+        assert "DESCRIBE_CONFIGS" in text
+        assert "mode: batch" in text
+
+    def test_settings_that_have_no_answer_now(self, converse):
+        talk = converse()
+        talk.settings["t"] = QuestionFailed("no answer")
+        assert error_of(talk, GOOD)[0] is ErrorCode.NOT_ENOUGH_REPLICAS
+        del talk.settings["t"]
+        talk.client(PRODUCE, 9, produced({"t": {0: GOOD}}))
+        assert len(talk.to_broker) == 1
+
+    def test_a_topic_that_is_not_there(self, converse):
+        talk = converse()
+        talk.settings["t"] = Refused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "no such topic")
+        assert error_of(talk, GOOD)[0] is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+    def test_others_go_on(self, converse):
+        talk = converse()
+        talk.settings["compacted"] = COMPACTED
+        number = talk.client(PRODUCE, 9, produced({"compacted": {0: GOOD}, "t": {0: GOOD}}))
+        assert list(sent(talk)) == [("t", 0)]
+        broker_answers(talk, 9, number, {"t": {0: {"base_offset": 3}}})
+        assert answered(9, talk.to_client[0]) == [("compacted", 0, ErrorCode.POLICY_VIOLATION, -1), ("t", 0, 0, 3)]
+
+    def test_no_key_for_now(self, converse, monkeypatch):
+        talk = converse(topics=BATCHES)
+
+        async def renew(topic, rule):
+            raise KeyUnavailable("the key service is down")
+
+        monkeypatch.setattr(talk.shared.keys, "renew", renew)
+        code, text = error_of(talk, GOOD)
+        assert code is ErrorCode.NOT_ENOUGH_REPLICAS
+        assert "key service" not in text
+
+
+class TestBrokersRefusal:
+    """A topic that became compacted takes no stubs: INVALID_RECORD."""
+
+    def refuse(self, talk, code=ErrorCode.INVALID_RECORD, version=9):
+        number = talk.client(PRODUCE, version, produced({"t": {0: GOOD, 1: GOOD}}))
+        broker_answers(talk, version, number, {"t": {0: {"error_code": code}, 1: {"error_code": 0}}})
+        return [code for _, _, code, _ in answered(version, talk.to_client[0])]
+
+    @pytest.mark.parametrize("version", range(3, 13))
+    def test_is_retriable_once(self, converse, version):
+        talk = converse()
+        assert self.refuse(talk, version=version) == [ErrorCode.NOT_ENOUGH_REPLICAS, 0]
+        assert self.refuse(talk, version=version) == [ErrorCode.INVALID_RECORD, 0]
+        assert [type(need) for need in talk.needed].count(TopicSettingsNeed) == 3 - 1
+
+    def test_then_the_settings_are_read_again(self, converse):
+        talk = converse()
+        self.refuse(talk)
+        talk.to_broker  # noqa: B018 - taken out
+        talk.settings["t"] = COMPACTED
+        assert error_of(talk, GOOD)[0] is ErrorCode.POLICY_VIOLATION
+
+    def test_other_errors_pass(self, converse):
+        assert self.refuse(converse(), code=KafkaError.not_leader_or_follower) == [6, 0]
+
+    def test_pinned_and_plain_topics_keep_the_brokers_word(self, converse):
+        for topics in (BATCHES, [{"match": "*", "seal": "none"}]):
+            assert self.refuse(converse(topics=topics)) == [ErrorCode.INVALID_RECORD, 0]
+
+
+class TestThrottling:
+    @pytest.mark.parametrize("version", range(3, 13))
+    def test_of_own_questions_is_told(self, converse, version):
+        talk = converse()
+        talk.throttle_ms = 200
+        number = talk.client(PRODUCE, version, produced({"t": {0: GOOD}}))
+        broker_answers(talk, version, number, {"t": {0: {"base_offset": 3}}}, throttle_time=50)
+        told = read_response(PRODUCE, version, talk.to_client[0]).throttle_time.total_seconds()
+        assert told == 0.05 + 0.2 * len(talk.needed)
+        number = talk.client(PRODUCE, version, produced({"t": {0: GOOD}}))
+        broker_answers(talk, version, number, {"t": {0: {"base_offset": 4}}}, throttle_time=50)
+        assert read_response(PRODUCE, version, talk.to_client[0]).throttle_time.total_seconds() == 0.05
+
+    def test_also_where_nothing_was_sent(self, converse):
+        talk = converse()
+        talk.settings["t"], talk.throttle_ms = COMPACTED, 200
+        talk.client(PRODUCE, 9, produced({"t": {0: GOOD}}))
+        assert read_response(PRODUCE, 9, talk.to_client[0]).throttle_time.total_seconds() == 0.2

@@ -1,0 +1,95 @@
+"""Relays between real sockets."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from kveil.proxy.addresses import Endpoint
+from kveil.proxy.net.relay import Relay
+from kveil.proxy.net.upstream import Upstream
+from tests.support.conversation import make_connection, make_shared
+from tests.support.ports import reserved_ports
+from tests.support.scripted_broker import SECONDS, ScriptedBroker, SocketClient
+
+
+class Proxy:
+    """A listener with its relays."""
+
+    def __init__(self, shared, upstream, **options):
+        self.shared = shared
+        self.relays = []
+        self.connections = []
+        self.port = 0
+        self._upstream = upstream
+        self._options = options
+        self._ended = 0
+        self._changed = asyncio.Event()
+        self._clients = []
+
+    def accept(self):
+        connection = make_connection(self.shared, **self._options)
+        relay = Relay(connection, self._upstream, self)
+        self.connections.append(connection)
+        self.relays.append(relay)
+        return relay.client
+
+    def relay_started(self, relay):
+        pass
+
+    def relay_ended(self, relay):
+        self._ended += 1
+        self._changed.set()
+
+    async def client(self):
+        client = await SocketClient.connect(self.port)
+        self._clients.append(client)
+        return client
+
+    async def until_ended(self, count):
+        async with asyncio.timeout(SECONDS):
+            while self._ended < count:
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def until(self, condition):
+        """What no event tells of: the state of the kernel's buffers, say."""
+        async with asyncio.timeout(SECONDS):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+
+    def lines(self, event):
+        return [line for connection in self.connections for line in connection.log.of(event)]
+
+
+@pytest.fixture
+def dead_ports():
+    """Two ports that refuse connections."""
+    with reserved_ports(2) as ports:
+        yield ports
+
+
+@pytest.fixture
+def run_proxy(tmp_path, fresh_log_limits):
+    """`async with run_proxy(topics=[...]) as (proxy, broker)`."""
+
+    @asynccontextmanager
+    async def run(*, broker=None, provider=None, node_id=None, direction="both", known=None, **config):
+        async with ScriptedBroker() as own:
+            shared = make_shared(tmp_path, upstream=broker or own.address, provider=provider, **config)
+            if known is not None:
+                shared.brokers.learn(known, Endpoint("127.0.0.1", own.port))
+            proxy = Proxy(shared, Upstream(shared.settings), node_id=node_id, direction=direction)
+            server = await asyncio.get_running_loop().create_server(proxy.accept, "127.0.0.1", 0)
+            proxy.port = server.sockets[0].getsockname()[1]
+            try:
+                yield proxy, own
+            finally:
+                server.close()
+                for client in proxy._clients:
+                    await client.close()
+                for relay in proxy.relays:
+                    relay.abort()
+                await proxy.until_ended(len(proxy.relays))
+
+    return run
