@@ -2,11 +2,13 @@
 
 import asyncio
 import ctypes
+import resource
 import signal
 import socket
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 
 import uvloop
@@ -28,6 +30,9 @@ _log = log.get_logger(__name__)
 BACKLOG = 1024
 """Connections that may wait to be accepted: after a restart all of an application's come at once."""
 
+OTHER_OPEN_FILES = 64
+"""The event loop's own, the key file, certificates, and the connections that are being sent away."""
+
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _KEPT_BYTES = 32 * 1024 * 1024
@@ -42,6 +47,7 @@ def serve(settings: Settings) -> int:
     :raises KeyFileError: the keys can't be used.
     """
     _keep_freed_memory()
+    _take_open_files(settings)
     policy = Policy(settings)
     shared = Shared(
         settings=settings,
@@ -63,6 +69,24 @@ def _keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
         mallopt(_M_TRIM_THRESHOLD, 2 * _KEPT_BYTES)
+
+
+def _take_open_files(settings: Settings) -> None:
+    """Take as many open files as the system gives: many begin at 1,024, and each connection needs two.
+
+    Without them the event loop closes new connections unheard, far below the configured limit.
+    """
+    ports = len(settings.listeners) * (1 + settings.broker_ports.count)
+    needed = 2 * settings.limits.max_connections + ports + OTHER_OPEN_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        _log.warning(
+            "open_files_limited", open_files=hard, needed=needed, why="limits.max_connections can't be reached"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        with suppress(ValueError, OSError):  # macOS has a limit of its own below the one it names
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Server:

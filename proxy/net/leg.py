@@ -13,6 +13,10 @@ WRITE_BUFFER_BYTES = 1024 * 1024
 KEEPALIVE_SECONDS = 60
 """After so long without a byte the kernel asks whether the other end is still there: a half-open peer is found."""
 
+LINGER_SECONDS = 30
+"""How long a closed side may take to receive what was sent to it: as long as clients wait for an answer. A peer that
+doesn't read would keep the memory of its connection for ever."""
+
 
 class Owner(Protocol):
     """Who is told what happens on a leg."""
@@ -36,6 +40,7 @@ class Leg(asyncio.BufferedProtocol):
     def __init__(self, owner: Owner, frame_bytes: int) -> None:
         self._owner = owner
         self._reading = True
+        self._lingering: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
         self.frames = FrameBuffer(frame_bytes)
         self.is_clogged = False
@@ -57,9 +62,10 @@ class Leg(asyncio.BufferedProtocol):
             self.transport.pause_reading()
 
     def close(self) -> None:
-        """Close after what was written is sent."""
-        if self.transport is not None:
+        """Close after what was written is sent, or can't be in time."""
+        if self.transport is not None and not self.transport.is_closing():
             self.transport.close()
+            self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.abort)
 
     def abort(self) -> None:
         """Close now."""
@@ -100,4 +106,6 @@ class Leg(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever the reason, it is gone
         """The socket is closed."""
+        if self._lingering is not None:
+            self._lingering.cancel()
         self._owner.leg_lost(self)

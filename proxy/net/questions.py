@@ -7,7 +7,7 @@ from typing import Any
 from kveil.protocol.kafka.api_table import API_TABLE, ApiKey
 from kveil.protocol.kafka.errors import FrameError
 from kveil.protocol.kafka.messages import decode_response
-from kveil.protocol.kafka.splice import response_walker
+from kveil.protocol.kafka.splice import FrozenShape, Want, response_walker
 from kveil.proxy.apis.metadata import Metadata, learn_names
 from kveil.proxy.errors import ErrorCode, QuestionFailed, Refused
 from kveil.proxy.needs import Need, TopicNameNeed, TopicSettingsNeed
@@ -22,6 +22,9 @@ _METADATA_BY_ID = 12
 _SETTINGS = ("cleanup.policy", "max.message.bytes")
 _DENIED = frozenset({29, 31})
 """TOPIC_AUTHORIZATION_FAILED and CLUSTER_AUTHORIZATION_FAILED."""
+
+
+_NAMES = FrozenShape({"throttle_time": Want.VALUE, "topics": Metadata.RESPONSE.fields["topics"]})
 
 
 class Questions:
@@ -82,7 +85,8 @@ class Questions:
             "allow_auto_topic_creation": False,
         }
         frame = await self._ask(ApiKey.METADATA, version, values)
-        (_, topics), _ = response_walker(ApiKey.METADATA, version, Metadata.RESPONSE)(frame)
+        (throttle_ms, topics), _ = response_walker(ApiKey.METADATA, version, _NAMES)(frame)
+        parked.throttle_ms += throttle_ms
         learnt = learn_names(topics, self._connection)
         missing = QuestionFailed("the broker knows no such topic id")
         parked.failures.update({TopicNameNeed(topic_id): missing for topic_id in ids if topic_id not in learnt})

@@ -9,6 +9,7 @@
     rounds      one measurement after the other, the ways interleaved
     startup     idle memory, and start to first Metadata
     results     minimum, median, maximum and ratios, as a table and as JSON
+    whole_way   a request and its answer through the core of the proxy, without sockets
     micro       the hot functions alone, in microseconds: `python -m tests.bench.micro`
 
 All load stays on loopback. Figures of a busy machine are worth little; ratios within one run are worth more.

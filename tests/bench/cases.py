@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 MB = 1_000_000
 
 CPU = "CPU-s/GB"
+CPU_REQUEST = "CPU us"
 RATE = "MB/s"
 STORED = "stored/payload"
 ACK = "ack ms"

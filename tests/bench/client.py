@@ -144,7 +144,8 @@ def latency(job: dict[str, Any]) -> dict[str, float]:
         due += step
     producer.flush(IDLE_SECONDS)
     took.sort()
-    return {f"p{percent}": took[min(len(took) * percent // 100, len(took) - 1)] for percent in (50, 95, 99)}
+    found = {f"p{percent}": took[min(len(took) * percent // 100, len(took) - 1)] for percent in (50, 95, 99)}
+    return found | {"requests": round((due - began) / step)}
 
 
 def _settings(job: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from kveil.proxy.apis.fetch import Fetch
 from kveil.proxy.apis.metadata import Metadata
 from kveil.proxy.apis.produce import Produce
 from kveil.proxy.server import _keep_freed_memory
+from tests.bench.whole_way import fetch_call, produce_call
 
 REPEATS = 40
 REPEAT_SECONDS = 0.01
@@ -144,6 +145,17 @@ def frame_costs() -> dict[str, float]:
     }
 
 
+def session_costs(batches: tuple[tuple[int, int], ...]) -> dict[str, float]:
+    """Of a request and its answer, through all but the sockets."""
+    costs = {}
+    for records, record_bytes in batches:
+        batch = bytes(produced_batch(records, record_bytes))
+        what = f"of one batch, {records} x {record_bytes} B"
+        costs[f"Produce and its answer, {what}"] = microseconds(produce_call(batch))
+        costs[f"Fetch and its answer, {what}"] = microseconds(fetch_call(batch))
+    return costs
+
+
 def main(given: list[str]) -> int:
     """Print both tables."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.micro", description=__doc__)
@@ -159,7 +171,7 @@ def main(given: list[str]) -> int:
             table.add_row(f"{records}", f"{record_bytes}", f"{size}", what, f"{cost:.2f}", f"{cost * 1000 / size:.3f}")
     console.print(table)
     table = Table("frame", "us", box=None)
-    for what, cost in frame_costs().items():
+    for what, cost in (session_costs(batches) | frame_costs()).items():
         table.add_row(what, f"{cost:.2f}")
     console.print(table)
     return 0

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tests.bench.cases import CPU, GOALS
+from tests.bench.cases import CPU, CPU_REQUEST, GOALS
 from tests.bench.ways import DIRECT, FORWARDER, KVEIL
 
 WIDTH = 140
@@ -72,7 +72,7 @@ class Results:
 
     def table(self) -> Table:
         """For people."""
-        title = "median [minimum maximum] and its ratio to direct, that of CPU time to the forwarder"
+        title = escape("median [minimum maximum] and its ratio to direct, that of CPU time to the forwarder")
         table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
         table.add_column("case", no_wrap=True)
         table.add_column("", no_wrap=True)
@@ -107,7 +107,7 @@ class Results:
 
 def _base(key: Key) -> str:
     """What a metric is compared with. Nobody spends CPU time on the direct way."""
-    return FORWARDER if key[2] == CPU else DIRECT
+    return FORWARDER if key[2] in {CPU, CPU_REQUEST} else DIRECT
 
 
 def summary(values: Iterable[float]) -> dict[str, float]:

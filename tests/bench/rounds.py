@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.bench import java
-from tests.bench.cases import ACK, CPU, MB, RATE, STORED, Case
+from tests.bench.cases import ACK, CPU, CPU_REQUEST, MB, RATE, STORED, Case
 from tests.bench.cluster import PARTITIONS, BenchCluster
 from tests.bench.results import Results
 from tests.bench.ways import DIRECT, Way
@@ -65,10 +65,15 @@ def latency_round(case: Case, ways: Sequence[Way], bench: BenchCluster, results:
     for way in ways:
         topic = _topic(case, way)
         bench.cluster.create_topic(topic, partitions=PARTITIONS)
+        before = way.cpu_seconds()
         try:
             answer = run_client("latency", _job(case, way, topic))
         finally:
             bench.cluster.delete_topic(topic)
+        requests = answer.pop("requests")
+        if way.pid is not None:
+            used = way.cpu_seconds() - before
+            results.add(case.name, "request", CPU_REQUEST, way.name, used / requests * 1_000_000)
         direct = answer if way.name == DIRECT else direct
         for percentile, value in answer.items():
             results.add(case.name, percentile, ACK, way.name, value)

@@ -107,7 +107,7 @@ def test_kafkajs(kafka_sasl: Cluster, proxy: Proxy, topic: str, mechanism: str):
 
 def librdkafka_login_error(settings: dict[str, object]) -> int:
     errors: list[KafkaError] = []
-    admin = AdminClient(librdkafka(settings, log_level=0) | {"error_cb": errors.append})
+    admin = AdminClient(librdkafka(settings) | {"log_level": 0} | {"error_cb": errors.append})
     deadline = time.monotonic() + SECONDS
     while not errors:
         assert time.monotonic() < deadline

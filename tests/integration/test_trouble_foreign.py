@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.kafka import Cluster
 from tests.support.proxy import Proxy, kveil, kveil_proxy
 from tests.support.raw_client import Fetched, RawClient, batch
+from tests.support.waiting import wait_until
 
 CORRUPT_MESSAGE = 2
 
@@ -39,11 +41,14 @@ def produce(client: RawClient, topic: str, records: bytes, partition: int = 0) -
 def check_refused(fetched: Fetched, proxy: Proxy, topic: str, partition: int = 0) -> str:
     """The partition has an error and no byte of records, and one line says why."""
     assert (fetched.error, fetched.records) == (CORRUPT_MESSAGE, b"")
-    lines = [
-        line for line in proxy.events("batch_unopened") if (line["topic"], line["partition"]) == (topic, partition)
-    ]
-    assert len(lines) == 1
-    return lines[0]["reason"]
+
+    def lines() -> list[dict[str, Any]]:
+        place = (topic, partition)
+        return [line for line in proxy.events("batch_unopened") if (line["topic"], line["partition"]) == place]
+
+    wait_until(lambda: bool(lines()))
+    assert len(lines()) == 1
+    return str(lines()[0]["reason"])
 
 
 def test_copied_to_another_partition(kafka: Cluster, proxy: Proxy, client: RawClient, direct: RawClient, topic: str):

@@ -131,7 +131,7 @@ def test_long_run(kafka: Cluster, proxy: Proxy, topic: str):
     """Some 100 MiB there and back, then as much again and again: what it takes, it takes at the beginning."""
     kafka.create_topic(topic)
     sizes = []
-    for _ in range(8):
+    for _ in range(5):
         fill(proxy, topic, 64)
         read_through(proxy, topic)
         sizes.append(round(rss_mib(proxy), 1))

@@ -1,6 +1,7 @@
 """Clients that misbehave, on purpose or because their network does."""
 
 import random
+import resource
 import socket
 import ssl
 import sys
@@ -208,6 +209,19 @@ def silent_broker(queue: str) -> Iterator[str]:
             waiting.setblocking(False)
             waiting.connect_ex(address)
         yield f"127.0.0.1:{address[1]}"
+
+
+def test_few_open_files_to_begin_with(kafka: Cluster):
+    """Many systems start a program with room for few files, and let it ask for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with kveil_proxy(kafka.bootstrap, start=False) as proxy, ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+        try:
+            proxy.start()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        clients = [stack.enter_context(RawClient(proxy.bootstrap)) for _ in range(150)]
+        assert all(client.metadata().brokers for client in clients)
 
 
 def is_served(proxy: Proxy) -> bool:

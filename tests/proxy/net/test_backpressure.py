@@ -3,22 +3,25 @@
 import socket
 
 from kveil.protocol.kafka.api_table import ApiKey
+from kveil.proxy.net import leg
 from kveil.proxy.net.leg import WRITE_BUFFER_BYTES
 from tests.support.conversation import number_of, read_response
-from tests.support.loops import both_loops
+from tests.support.loops import on_uvloop
 from tests.support.records import fetched, produced
 
 FETCH, PRODUCE = ApiKey.FETCH, ApiKey.PRODUCE
 MEGABYTE = bytes(1024 * 1024)
 PLAIN = [{"match": "*", "seal": "none"}]
 COUNT = 60
+MOST = WRITE_BUFFER_BYTES + 6 * len(MEGABYTE)
+"""What waits to be sent, one receive buffer of 2 MiB on either side, and the frames that were in one of them."""
 
 
-def waiting(leg):
-    return leg.transport.get_write_buffer_size() + len(leg.frames._data)
+def waiting(side):
+    return side.transport.get_write_buffer_size() + len(side.frames._data)
 
 
-@both_loops
+@on_uvloop
 async def test_a_client_that_reads_slowly(run_proxy):
     async with run_proxy(topics=PLAIN) as (proxy, broker):
         broker.answers[FETCH] = fetched({"t": {0: MEGABYTE}})
@@ -30,19 +33,18 @@ async def test_a_client_that_reads_slowly(run_proxy):
         await proxy.until(lambda: relay.client.is_clogged)
         assert not relay._broker._reading
         assert not relay.client._reading
-        most = WRITE_BUFFER_BYTES + 3 * len(MEGABYTE)
-        assert waiting(relay.client) + waiting(relay._broker) < most
+        assert waiting(relay.client) + waiting(relay._broker) < MOST
         assert broker.sent < COUNT
         client.writer.transport.resume_reading()
         for number in numbers:  # and all of it arrives
             frame = await client.receive()
             assert number_of(frame) == number
             assert read_response(FETCH, 12, frame).responses[0].partitions[0].records == MEGABYTE
-            assert waiting(relay.client) + waiting(relay._broker) < most
+            assert waiting(relay.client) + waiting(relay._broker) < MOST
         assert not relay.client.is_clogged
 
 
-@both_loops
+@on_uvloop
 async def test_a_broker_that_reads_slowly(run_proxy):
     async with run_proxy(topics=PLAIN) as (proxy, broker):
         broker.may_read.clear()
@@ -53,7 +55,7 @@ async def test_a_broker_that_reads_slowly(run_proxy):
         await proxy.until(lambda: proxy.relays[0]._broker is not None and proxy.relays[0]._broker.is_clogged)
         relay = proxy.relays[0]
         assert not relay.client._reading
-        assert waiting(relay.client) + waiting(relay._broker) < WRITE_BUFFER_BYTES + 4 * len(MEGABYTE)
+        assert waiting(relay.client) + waiting(relay._broker) < MOST
         assert client.writer.transport.get_write_buffer_size() > 20 * len(MEGABYTE)  # the client has to keep the rest
         broker.may_read.set()
         for _ in range(COUNT):
@@ -61,7 +63,7 @@ async def test_a_broker_that_reads_slowly(run_proxy):
         assert len(broker.requests) == COUNT
 
 
-@both_loops
+@on_uvloop
 async def test_a_client_that_never_reads_can_be_ended(run_proxy):
     async with run_proxy(topics=PLAIN) as (proxy, broker):
         broker.answers[FETCH] = fetched({"t": {0: MEGABYTE}})
@@ -76,7 +78,22 @@ async def test_a_client_that_never_reads_can_be_ended(run_proxy):
         await proxy.until_ended(1)
 
 
-@both_loops
+@on_uvloop
+async def test_a_client_that_never_reads_does_not_outlive_its_connection(run_proxy, monkeypatch):
+    monkeypatch.setattr(leg, "LINGER_SECONDS", 0.1)
+    async with run_proxy(topics=PLAIN) as (proxy, broker):
+        broker.answers[FETCH] = fetched({"t": {0: MEGABYTE}})
+        client = await proxy.client()
+        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.writer.transport.pause_reading()
+        for _ in range(COUNT):
+            await client.send(FETCH, 12)
+        await proxy.until(lambda: proxy.relays[0].client.is_clogged)
+        proxy.relays[0].leg_lost(proxy.relays[0]._broker)
+        await proxy.until_ended(1)
+
+
+@on_uvloop
 async def test_a_large_buffer_is_given_back(run_proxy):
     async with run_proxy(topics=PLAIN) as (proxy, broker):
         client = await proxy.client()

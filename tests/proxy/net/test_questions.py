@@ -155,6 +155,14 @@ class TestNames:
             assert not proxy.shared.topic_names.was_given(("127.0.0.1", "app"), ID)
 
     @both_loops
+    async def test_their_throttling_is_told(self, run_proxy):
+        async with run_proxy() as (proxy, broker):
+            broker.answers[METADATA] = {**self.NAMED, "throttle_time": 120}
+            client = await proxy.client()
+            frame = await client.ask(ApiKey.FETCH, 17, {"topics": [{"topic_id": ID, "partitions": []}]})
+            assert read_response(ApiKey.FETCH, 17, frame).throttle_time.total_seconds() == 0.12
+
+    @both_loops
     async def test_that_nobody_knows(self, run_proxy):
         async with run_proxy() as (proxy, broker):
             broker.answers[METADATA] = {"topics": [{"name": None, "topic_id": ID, "error_code": 100, "partitions": []}]}
