@@ -7,6 +7,7 @@ or a failure in its place.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from kveil.protocol.kafka.headers import RequestHeader
@@ -80,7 +81,7 @@ class Exchange:
         """Walk the request by the class's shape."""
         return request_walker(self.header.api_key, self.header.api_version, self.REQUEST)(self.frame)
 
-    @property
+    @cached_property
     def response_walker(self) -> Walker:
         """The walker over answers of the version that the client asked with."""
         key, version = self.header.api_key, self.header.api_version

@@ -21,6 +21,7 @@ PORT: Final = 5000
 BROKER_PORTS: Final = 4  # the mock cluster's node ids are 1 to 3
 START_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 10.0
+_PR_SET_PDEATHSIG: Final = 1
 _LOOK_SECONDS: Final = 0.02
 _ALL_PORTS: Final = 65_536
 
@@ -74,7 +75,7 @@ def running_sidecar(cluster: Cluster) -> Iterator[Sidecar]:
         config.write_text(json.dumps(_settings(cluster, port, keys), indent=2))  # JSON is YAML too
         with (folder / "kveil.log").open("wb") as log:
             process = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-m", "kveil.proxy", "run", "-c", str(config)],
+                [*_command(), "run", "-c", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -86,6 +87,17 @@ def running_sidecar(cluster: Cluster) -> Iterator[Sidecar]:
             yield sidecar
         finally:
             sidecar.stop()
+
+
+def _command() -> list[str]:
+    """`kveil`, as a process that Linux ends with this one, even if this one is killed."""
+    if sys.platform != "linux":
+        return [sys.executable, "-m", "kveil.proxy"]
+    tie = (
+        f"import ctypes, os, sys; ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {int(signal.SIGTERM)}); "
+        "os.execv(sys.executable, [sys.executable, '-m', 'kveil.proxy', *sys.argv[1:]])"
+    )
+    return [sys.executable, "-c", tie]
 
 
 def _settings(cluster: Cluster, port: int, keys: Path) -> dict[str, object]:

@@ -36,7 +36,7 @@ def start_round(case: Case, upstream: str, results: Results) -> None:
                 results.add(case.name, "first Metadata", "s", KVEIL, time.perf_counter() - began)
                 time.sleep(SETTLE_SECONDS)
                 results.add(case.name, "idle memory", "MB", KVEIL, _resident(process.pid))
-                Producer({"bootstrap.servers": proxy.bootstrap}).list_topics(timeout=LIMIT_SECONDS)
+                Producer({"bootstrap.servers": proxy.bootstrap, "log_level": 0}).list_topics(timeout=LIMIT_SECONDS)
                 time.sleep(SETTLE_SECONDS)
                 results.add(case.name, "memory after a client", "MB", KVEIL, _resident(process.pid))
             finally:

@@ -1,5 +1,6 @@
 """Nothing that a client sent stands on the brokers' disks, and a consumer without the proxy sees envelopes."""
 
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -12,6 +13,7 @@ from tests.support.kafkajs import Message, kafkajs_produce
 from tests.support.proxy import Proxy, kveil_proxy
 
 MAGIC = b"\xc5\x4b\x56"
+SECONDS = 60.0
 COPIES = 40
 """Enough for stubs to be compressed, and for a codec of the client's to be worth it."""
 
@@ -60,6 +62,14 @@ async def by_java(bootstrap: str, topic: str, canary: Canary) -> None:
     java.java_tool(java.CONSOLE_PRODUCER, *reach, *options, stdin="".join(lines))
 
 
+def read_all(bootstrap: str, topic: str) -> list[Record]:
+    """What was written; with acks=0 the last of it may be on its way yet."""
+    deadline = time.monotonic() + SECONDS
+    while len(found := librdkafka_read(bootstrap, topic)) < COPIES:
+        assert time.monotonic() < deadline
+    return found
+
+
 WRITERS: list[Callable[[str, str, Canary], Awaitable[None]]] = [
     by_librdkafka,
     by_librdkafka_one_by_one,
@@ -84,9 +94,7 @@ async def test_no_canary_on_the_disks(
     kafka.create_topic(topic)
     canary = Canary()
     await write(proxy.bootstrap, topic, canary)
-    opened = []
-    while len(opened) < COPIES:  # acks=0: it may be on its way yet
-        opened = librdkafka_read(proxy.bootstrap, topic)
+    opened = read_all(proxy.bootstrap, topic)
     assert [(record.key, record.value) for record in opened] == [(each.key, each.value) for each in canary.records()]
     assert {record.headers for record in opened} == {((canary.name.decode(), canary.header),)}
     assert canary.found(kafka) == []
@@ -102,8 +110,7 @@ async def test_the_check_can_fail(
     kafka.create_topic(name)
     canary = Canary()
     await write(plain_proxy.bootstrap, name, canary)
-    while len(librdkafka_read(kafka.bootstrap, name)) < COPIES:
-        pass
+    assert len(read_all(kafka.bootstrap, name)) == COPIES
     assert canary.found(kafka) == [canary.key, canary.value, canary.name, canary.header]
     assert MAGIC not in kafka.stored_bytes(name)
 

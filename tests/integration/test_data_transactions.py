@@ -24,7 +24,10 @@ def transactional(bootstrap: str, transactional_id: str, **more: object) -> Prod
 
 
 def write_transactions(bootstrap: str, topic: str) -> None:
-    """Commit, abort, plain records in between, and a commit over two partitions, in batches of ten records."""
+    """Commit, abort, and commit over two partitions, in batches of ten records, with others' records in between.
+
+    Markers are written some time after a commit has returned, so what is to stand before one is written before it.
+    """
     producer = transactional(bootstrap, topic, batch_num_messages=10)
     for round_, (kind, partitions) in enumerate([("commit", [0]), ("abort", [0, 1]), ("commit", [0, 1])]):
         producer.begin_transaction()
@@ -32,12 +35,13 @@ def write_transactions(bootstrap: str, topic: str) -> None:
             for partition in partitions:
                 value = f"{kind} {round_}.{number}".encode()
                 producer.produce(topic, value, partition=partition, timestamp=T + number)
+        assert producer.flush(SECONDS) == 0
+        librdkafka_produce(bootstrap, topic, [Record(value=b"plain %d" % round_, timestamp=T)])
         if kind == "commit":
             producer.commit_transaction(SECONDS)
         else:
-            producer.flush(SECONDS)  # so that the aborted records are stored
             producer.abort_transaction(SECONDS)
-        librdkafka_produce(bootstrap, topic, [Record(value=b"plain %d" % round_, timestamp=T)])
+    transactional(bootstrap, topic)  # which the coordinator lets begin when the last markers are written
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from confluent_kafka import Consumer, KafkaError
 from confluent_kafka import TopicPartition as Place
 
+from kveil.protocol.envelope.batch import peek
+from kveil.protocol.kafka.record_batch import read_header, split_batches
 from tests.support.clients import Record, librdkafka, librdkafka_produce, librdkafka_read, numbered
 from tests.support.kafka import Cluster
 from tests.support.proxy import Proxy, kveil, kveil_proxy
@@ -64,9 +67,14 @@ def test_one_seals_and_the_other_opens(kafka: Cluster, pair: tuple[Proxy, Proxy]
 def created_versions(proxy: Proxy, topic: str) -> list[str]:
     """The key versions that the proxy has sealed the topic under, as its audit lines say."""
     lines = [line["cloudevent"] for line in proxy.events("audit")]
-    return [
-        line["data"]["version"] for line in lines if line["type"].endswith("key.created") and line["subject"] == topic
-    ]
+    created = [line for line in lines if line["type"].endswith("key.created") and line["subject"] == topic]
+    return [line["data"]["version"] for line in created]
+
+
+def stored_versions(kafka: Cluster, topic: str) -> list[str]:
+    """The key version that each stored batch names, in order."""
+    batches = list(split_batches(memoryview(kafka.stored_bytes(topic))))
+    return [peek(each, read_header(each)).block.version for each in batches]
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["SIGHUP", "by itself"])
@@ -82,7 +90,9 @@ def test_a_rotation_is_taken_up(kafka: Cluster, pair: tuple[Proxy, Proxy], topic
             sealing.signal(signal.SIGHUP)
             sealing.wait_for_event("keys_reloaded", SECONDS)
         count = 1
+        deadline = time.monotonic() + SECONDS
         while len(created_versions(sealing, topic)) < 2:
+            assert time.monotonic() < deadline, "the new version was not taken up"
             produce(client, topic, b"after")
             count += 1
     versions = created_versions(sealing, topic)

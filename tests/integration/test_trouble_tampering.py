@@ -118,7 +118,8 @@ def test_good_batches_before_are_delivered_and_one_line_tells_of_the_bad_one(sce
 def test_other_partitions_keep_flowing(scene: Scene):
     topic = f"flowing-{uuid.uuid4().hex}"
     scene.kafka.create_topic(topic, partitions=2)
-    scene.client.produce({topic: {0: batch([b"bad"]), 1: batch([b"good"])}})
+    sent = scene.client.produce({topic: {0: batch([b"bad"]), 1: batch([b"good"])}})
+    assert sent == {(topic, 0): (0, 0), (topic, 1): (0, 0)}
     with RawClient(scene.kafka.bootstrap) as direct:
         stored = direct.fetch(topic).records
     scene.relay.replace(stored, flip(stored, len(stored) - 3))

@@ -22,6 +22,7 @@ PRODUCE_VERSION = 9  # the last with topic names in flexible encoding that every
 FETCH_VERSION = 12
 METADATA_VERSION = 12
 SECONDS = 30.0
+NOT_LEADER = 6
 
 
 class ConnectionClosedError(ConnectionError):
@@ -159,7 +160,19 @@ class RawClient:
         self.send(ApiKey.PRODUCE, PRODUCE_VERSION, _produce_values(topics, acks))
 
     def produce(self, topics: Mapping[str, Mapping[int, bytes]]) -> dict[tuple[str, int], tuple[int, int]]:
-        """Produce batches by topic and partition; the answer has error code and base offset of each, in order."""
+        """Produce batches by topic and partition; the answer has error code and base offset of each, in order.
+
+        What a broker doesn't lead yet, because its topic was made a moment ago, is sent again.
+        """
+        answers = self._produce_once(topics)
+        deadline = time.monotonic() + SECONDS
+        while early := [place for place, (code, _) in answers.items() if code == NOT_LEADER]:
+            assert time.monotonic() < deadline, early
+            for topic, partition in early:
+                answers |= self._produce_once({topic: {partition: topics[topic][partition]}})
+        return answers
+
+    def _produce_once(self, topics: Mapping[str, Mapping[int, bytes]]) -> dict[tuple[str, int], tuple[int, int]]:
         self.send_produce(topics)
         answer = self.receive(ApiKey.PRODUCE, PRODUCE_VERSION)
         return {

@@ -3,10 +3,12 @@
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -31,6 +33,8 @@ def kept():
     with Child([*KVEIL, "--keep"]) as child:
         child.lines.wait_for("log   ", SECONDS)
         yield child
+        if child.exit_code is None:
+            child.stop()
 
 
 def proxy_port(output: str) -> int:
@@ -103,6 +107,17 @@ def test_sigterm_leaves_nothing_behind_either(kept):
     assert kept.stop() == 128 + signal.SIGTERM
     assert not listens(proxy_port(output))
     assert not Path(re.search(r"configuration  (\S+)", output).group(1)).exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+def test_the_proxy_ends_with_a_demo_that_is_killed(kept):
+    output = "\n".join(kept.lines.so_far())
+    kept.kill()
+    deadline = time.monotonic() + SECONDS
+    while listens(proxy_port(output)):
+        assert time.monotonic() < deadline, "the proxy runs on"
+        time.sleep(0.1)
+    shutil.rmtree(Path(re.search(r"configuration  (\S+)", output).group(1)).parent)
 
 
 def test_the_lines_to_paste_name_all_tools(kept):
