@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import pytest
+import structlog
 
 from tests.support.children import children_left, own_children
 from tests.support.kafka import Cluster, Security, kafka_cluster
@@ -53,6 +54,14 @@ def topic(request: pytest.FixtureRequest) -> str:
     """A topic name that no other test uses. It doesn't exist yet: create it where its settings matter."""
     stem = re.sub(r"[^a-zA-Z0-9._-]+", "-", request.node.name)[:80].strip("-.")
     return f"{stem}-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Undo what a test sets up of logging, which the whole process shares."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(autouse=True)
