@@ -52,8 +52,17 @@ def serve(settings: Settings) -> int:
     """
     _keep_freed_memory()
     _take_open_files(settings)
+    uvloop.run(Server(share(settings)).run())
+    return 0
+
+
+def share(settings: Settings) -> Shared:
+    """Return what all connections of a process have in common, with nothing learnt yet.
+
+    :raises KeyFileError: the keys can't be used.
+    """
     policy = Policy(settings)
-    shared = Shared(
+    return Shared(
         settings=settings,
         policy=policy,
         keys=open_key_ring(settings, policy),
@@ -62,8 +71,6 @@ def serve(settings: Settings) -> int:
         topic_settings=SettingsCache(settings.limits.topic_settings_seconds),
         now=time.monotonic,
     )
-    uvloop.run(Server(shared).run())
-    return 0
 
 
 def _keep_freed_memory() -> None:

@@ -7,7 +7,7 @@ Seven bits a byte, least significant first, high bit set on all but the last. Zi
 from __future__ import annotations
 
 from kveil.protocol.kafka.errors import CorruptBatch
-from kveil.protocol.kafka.primitives import Buffer
+from kveil.protocol.kafka.primitives import Buffer, write_uvarint
 
 _VARINT_BYTES = 5
 _VARLONG_BYTES = 10
@@ -15,15 +15,7 @@ _VARLONG_BYTES = 10
 
 def write_varint(value: int) -> bytes:
     """`value` (signed, any size up to 64 bits) as a zigzag varint of 1 to 10 bytes."""
-    rest = value << 1 if value >= 0 else ((-value) << 1) - 1
-    if rest < 0x80:
-        return bytes((rest,))
-    out = bytearray()
-    while rest >= 0x80:
-        out.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
+    return write_uvarint(value << 1 if value >= 0 else ((-value) << 1) - 1)
 
 
 def read_varint(buf: Buffer, pos: int) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """A request and its answer through the whole of the proxy's core, without sockets."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,15 +9,13 @@ from typing import Any
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.protocol.kafka.messages import encode_request, encode_response
 from kveil.proxy import log
-from kveil.proxy.addresses import Brokers, LocalPorts
+from kveil.proxy.addresses import LocalPorts
 from kveil.proxy.config import Direction, Override, load
 from kveil.proxy.context import Connection, Shared
 from kveil.proxy.keys.keyfile import new_key_file
 from kveil.proxy.keys.keyfile_store import create_key_file
-from kveil.proxy.keys.opening import open_key_ring
-from kveil.proxy.policy import Policy
+from kveil.proxy.server import share
 from kveil.proxy.session import Session
-from kveil.proxy.topics import SettingsCache, TopicNames
 
 TOPIC = "bench"
 PRODUCE_VERSION, FETCH_VERSION = 11, 12
@@ -36,16 +33,7 @@ def new_session() -> Session:
             ("topics",): [{"match": "*", "mode": "batch"}],
         }
         settings = load(environ={}, overrides=[Override(path=k, value=v, origin="bench") for k, v in values.items()])
-        policy = Policy(settings)
-        shared = Shared(
-            settings=settings,
-            policy=policy,
-            keys=open_key_ring(settings, policy),
-            brokers=Brokers(),
-            topic_names=TopicNames(),
-            topic_settings=SettingsCache(settings.limits.topic_settings_seconds),
-            now=time.monotonic,
-        )
+        shared = share(settings)
         asyncio.run(_make_key(shared))
     return Session(
         Connection(
