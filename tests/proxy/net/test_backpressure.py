@@ -21,6 +21,18 @@ def waiting(side):
     return side.transport.get_write_buffer_size() + len(side.frames._data)
 
 
+async def never_read(proxy, broker):
+    """Ask for far more than fits, as a client that reads none of it, until the proxy can't send on."""
+    broker.answers[FETCH] = fetched({"t": {0: MEGABYTE}})
+    client = await proxy.client()
+    client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.writer.transport.pause_reading()
+    for _ in range(COUNT):
+        await client.send(FETCH, 12)
+    await broker.until(lambda b: len(b.requests) > 0)
+    await proxy.until(lambda: proxy.relays[0].client.is_clogged)
+
+
 @on_uvloop
 async def test_a_client_that_reads_slowly(run_proxy):
     async with run_proxy(topics=PLAIN) as (proxy, broker):
@@ -66,14 +78,7 @@ async def test_a_broker_that_reads_slowly(run_proxy):
 @on_uvloop
 async def test_a_client_that_never_reads_can_be_ended(run_proxy):
     async with run_proxy(topics=PLAIN) as (proxy, broker):
-        broker.answers[FETCH] = fetched({"t": {0: MEGABYTE}})
-        client = await proxy.client()
-        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.writer.transport.pause_reading()
-        for _ in range(COUNT):
-            await client.send(FETCH, 12)
-        await broker.until(lambda b: len(b.requests) > 0)
-        await proxy.until(lambda: proxy.relays[0].client.is_clogged)
+        await never_read(proxy, broker)
         proxy.relays[0].abort()
         await proxy.until_ended(1)
 
@@ -82,13 +87,7 @@ async def test_a_client_that_never_reads_can_be_ended(run_proxy):
 async def test_a_client_that_never_reads_does_not_outlive_its_connection(run_proxy, monkeypatch):
     monkeypatch.setattr(leg, "LINGER_SECONDS", 0.1)
     async with run_proxy(topics=PLAIN) as (proxy, broker):
-        broker.answers[FETCH] = fetched({"t": {0: MEGABYTE}})
-        client = await proxy.client()
-        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.writer.transport.pause_reading()
-        for _ in range(COUNT):
-            await client.send(FETCH, 12)
-        await proxy.until(lambda: proxy.relays[0].client.is_clogged)
+        await never_read(proxy, broker)
         proxy.relays[0].leg_lost(proxy.relays[0]._broker)
         await proxy.until_ended(1)
 
