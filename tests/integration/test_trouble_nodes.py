@@ -42,14 +42,14 @@ def test_it_is_named_with_the_setting_that_helps(kafka_7: Cluster, topic: str):
 def test_with_a_port_of_its_own(kafka_7: Cluster, topic: str, where: str):
     """As the line said; for all listeners or for one."""
     kafka_7.create_topic(topic)
-    with reserved_ports(1) as (free,), kveil_proxy(kafka_7.bootstrap, start=False) as proxy:
+    count = NODE + 1 if where == "count" else BROKER_PORTS
+    with reserved_ports(1) as (free,), kveil_proxy(kafka_7.bootstrap, start=False, broker_ports=count) as proxy:
         port = free
         if where == "top":
             proxy.config["nodes"] = {NODE: port}
         elif where == "listener":
             proxy.config["listeners"][0]["nodes"] = {NODE: port}
         else:
-            proxy.config["broker_ports"] = {"count": NODE + 1}
             port = proxy.port + 1 + NODE
         proxy.start()
         with RawClient(proxy.bootstrap) as client:
