@@ -92,7 +92,9 @@ def seal(
         pieces += stub_frames(count)
     else:
         codec = compression.NONE
-        start, pieces = head, [ciphertext, _NO_HEADERS, plain_stubs(count)]
+        start, pieces = head, [ciphertext, _NO_HEADERS]
+        if count > 1:
+            pieces.append(plain_stubs(count))
     pieces.insert(0, start)
     pieces.insert(0, _outer_header(header, codec, pieces))
     return pieces

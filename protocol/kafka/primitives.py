@@ -32,6 +32,8 @@ def write_uvarint(value: int) -> bytes:
     """Return `value`, at least 0, as an unsigned varint."""
     if value < 0x80:
         return bytes((value,))
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)

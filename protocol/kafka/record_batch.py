@@ -16,8 +16,8 @@ sees ciphertext only: sealed garbage would be stored and stop every consumer of 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from struct import Struct
+from typing import NamedTuple
 
 from crc32c import crc32c
 
@@ -61,8 +61,7 @@ _MARKER_VALUE = Struct(">hi")
 _END_TXN_TYPES = (0, 1)  # ABORT, COMMIT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchHeader:
+class BatchHeader(NamedTuple):
     """The header of one batch, fields as on the wire; the checksum is what stood there, checked or not."""
 
     base_offset: int
@@ -114,23 +113,7 @@ def read_header(buf: Buffer, pos: int = 0) -> BatchHeader:
     """The header at `pos`, unchecked. Raises CorruptBatch if there are fewer than 61 bytes."""
     if len(buf) - pos < HEADER_LENGTH:
         raise CorruptBatch("batch shorter than its header")
-    (base_offset, length, leader_epoch, magic, crc, attributes, delta, base_timestamp, max_timestamp,
-     producer_id, producer_epoch, sequence, count) = _HEADER.unpack_from(buf, pos)  # fmt: skip
-    return BatchHeader(
-        base_offset=base_offset,
-        batch_length=length,
-        partition_leader_epoch=leader_epoch,
-        magic=magic,
-        crc=crc,
-        attributes=attributes,
-        last_offset_delta=delta,
-        base_timestamp=base_timestamp,
-        max_timestamp=max_timestamp,
-        producer_id=producer_id,
-        producer_epoch=producer_epoch,
-        base_sequence=sequence,
-        record_count=count,
-    )
+    return BatchHeader._make(_HEADER.unpack_from(buf, pos))
 
 
 def write_header(

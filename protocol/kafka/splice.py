@@ -129,7 +129,7 @@ def _join(buffer: Buffer, start: int, end: int, edits: Iterable[Edit]) -> list[B
     """Return the bytes from `start` to `end` with those edits in place that lie between them."""
     pieces: list[Buffer] = []
     position = start
-    for edit in sorted((edit for edit in edits if start <= edit.start and edit.end <= end), key=_by_start):
+    for edit in sorted([edit for edit in edits if start <= edit.start and edit.end <= end], key=_by_start):
         if edit.start < position:
             raise ValueError(f"an edit at {edit.start} overlaps the one that ends at {position}")
         if edit.start > position:

@@ -6,9 +6,7 @@ or a failure in its place.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from kveil.protocol.kafka.headers import RequestHeader
 from kveil.protocol.kafka.primitives import Buffer
@@ -20,8 +18,7 @@ from kveil.proxy.needs import Need
 _MS_MAX = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forward:
+class Forward(NamedTuple):
     """The request goes on to the broker."""
 
     pieces: Sequence[Buffer] | None = None
@@ -32,8 +29,7 @@ class Forward:
     """Close the connection afterwards, for this reason."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """The proxy answers in the broker's place."""
 
     frame: bytes
@@ -81,7 +77,7 @@ class Exchange:
         """Walk the request by the class's shape."""
         return request_walker(self.header.api_key, self.header.api_version, self.REQUEST)(self.frame)
 
-    @cached_property
+    @property
     def response_walker(self) -> Walker:
         """The walker over answers of the version that the client asked with."""
         key, version = self.header.api_key, self.header.api_version

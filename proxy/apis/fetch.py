@@ -124,7 +124,7 @@ class Fetch(Exchange):
     def _open(self, found: _Found, *, compact: bool) -> list[Edit]:
         start, _, end = found.records_span
         try:
-            pieces = open_records(found.records, self.failures)
+            pieces = open_records(found.records)
         except Refused as error:
             code = Edit(*found.error_span, [error.code.to_bytes(2, "big")])
             return [code, Edit(start, end, [write_bytes_length(0, compact=compact)])]
@@ -161,13 +161,11 @@ def find_records(
     return FetchedRecords(records, topic=topic, partition=partition, rule=rule, connection=connection)
 
 
-def open_records(
-    records: FetchedRecords | Refused, failures: dict[Need, Exception], *, whole: bool = False
-) -> list[Buffer]:
+def open_records(records: FetchedRecords | Refused, *, whole: bool = False) -> list[Buffer]:
     """Return the opened records up to the first batch that doesn't open; with `whole`, all or none.
 
     :raises Refused: there are none to deliver.
     """
     if isinstance(records, Refused):
         raise records
-    return records.open(failures, whole=whole)
+    return records.open(whole=whole)

@@ -5,11 +5,12 @@ batches with foreign content, empty batches with bytes behind them (R2). The bat
 open are delivered; the error comes when it is the first (R5).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from kveil.protocol.envelope.batch import SealedBatch, peek, unseal
 from kveil.protocol.envelope.errors import EnvelopeError, NotSealed
+from kveil.protocol.envelope.key_schedule import EpochKey
 from kveil.protocol.kafka.errors import BatchRefused, CorruptBatch
 from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.record_batch import (
@@ -45,7 +46,9 @@ class _Batch:
     view: memoryview
     header: BatchHeader | None = None
     sealed: SealedBatch | None = None
-    error: _Refusal | None = None
+    key: EpochKey | None = None
+    """Found before the opening and kept: the ring may drop it meanwhile for another envelope's."""
+    error: _Refusal | KeyUnavailable | None = None
 
 
 class FetchedRecords:
@@ -84,26 +87,25 @@ class FetchedRecords:
             batch.error = error
         return batch
 
-    def needs(self, failures: dict[Need, Exception]) -> list[Need]:
-        """Return the keys that are missing. A key that is refused is noted at its batch."""
+    def needs(self, failures: Mapping[Need, Exception]) -> list[Need]:
+        """Return the keys that are missing. A key that can't be had is noted at its batch."""
         needs: list[Need] = []
         for batch in self._batches:
             if batch.sealed is None:
                 continue
-            need = self._key_need(batch.sealed)
+            need = OpeningKeyNeed(self._topic, batch.sealed.kid, batch.sealed.block, self._rule)
             try:
-                key = self._connection.shared.keys.opening_key(need.topic, need.kid, need.block, need.rule)
-            except KeyRefused as error:
+                batch.key = self._connection.shared.keys.opening_key(need.topic, need.kid, need.block, need.rule)
+                if batch.key is None and need in failures:
+                    raise failures[need]
+            except (KeyRefused, KeyUnavailable) as error:
                 batch.error = error
                 continue
-            if key is None and need not in failures and need not in needs:
+            if batch.key is None and need not in needs:
                 needs.append(need)
         return needs
 
-    def _key_need(self, sealed: SealedBatch) -> OpeningKeyNeed:
-        return OpeningKeyNeed(self._topic, sealed.kid, sealed.block, self._rule)
-
-    def open(self, failures: dict[Need, Exception], *, whole: bool = False) -> list[Buffer]:
+    def open(self, *, whole: bool = False) -> list[Buffer]:
         """Return the opened batches up to the first that doesn't open; with `whole`, all or none.
 
         :raises Refused: there are none to return.
@@ -111,7 +113,7 @@ class FetchedRecords:
         pieces: list[Buffer] = []
         for position, batch in enumerate(self._batches):
             try:
-                pieces += self._open(batch, failures)
+                pieces += self._open(batch)
             except KeyUnavailable as error:
                 if pieces and not whole:
                     break
@@ -120,24 +122,20 @@ class FetchedRecords:
                 if self._is_skipped(batch):
                     pieces.append(self._step_over(batch, error))
                     continue
-                self._log_unopened(position, error, failures)
+                self._log_unopened(position, error)
                 if pieces and not whole:
                     break
                 raise Refused(ErrorCode.CORRUPT_MESSAGE, UNOPENED) from error
         return pieces
 
-    def _open(self, batch: _Batch, failures: dict[Need, Exception]) -> list[Buffer]:
+    def _open(self, batch: _Batch) -> list[Buffer]:
         if batch.error is not None:
             raise batch.error
         if batch.sealed is None:
             return [bytes(batch.view)]
-        need = self._key_need(batch.sealed)
-        if need in failures:
-            raise failures[need]
-        key = self._connection.shared.keys.opening_key(need.topic, need.kid, need.block, need.rule)
-        if key is None:
-            raise KeyUnavailable("the key was dropped again before it was used")
-        return unseal(batch.sealed, key=key, partition=self._partition)
+        if batch.key is None:
+            raise KeyUnavailable("it was not looked up")
+        return unseal(batch.sealed, key=batch.key, partition=self._partition)
 
     # What doesn't open -------------------------------------------------------------------------------------------
 
@@ -162,9 +160,9 @@ class FetchedRecords:
         )
         return empty_batch(header.base_offset, header.last_offset, partition_leader_epoch=header.partition_leader_epoch)
 
-    def _log_unopened(self, position: int, error: _Refusal, failures: dict[Need, Exception]) -> None:
+    def _log_unopened(self, position: int, error: _Refusal) -> None:
         header = self._batches[position].header
-        following = self._next_good_offset(position + 1, failures)
+        following = self._next_good_offset(position + 1)
         log_limited(
             self._connection.log.error,
             "batch_unopened",
@@ -177,11 +175,11 @@ class FetchedRecords:
             reason=str(error),
         )
 
-    def _next_good_offset(self, position: int, failures: dict[Need, Exception]) -> int | None:
+    def _next_good_offset(self, position: int) -> int | None:
         """Return the offset of the next batch in this answer that opens, None if none does."""
         for batch in self._batches[position:]:
             try:
-                self._open(batch, failures)
+                self._open(batch)
             except (KeyUnavailable, *_REFUSALS):
                 continue
             return batch.header.base_offset if batch.header else None

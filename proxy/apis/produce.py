@@ -4,30 +4,29 @@ Other partitions of the request go on (R7). The answer is read whole, also an er
 of new leaders (KIP-951).
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from kveil.protocol.kafka.primitives import Buffer, write_array_length, write_bytes_length
-from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, splice
+from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker, splice
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
 from kveil.proxy.apis.produce_answer import Refusal, answer_refusals, merge_refusals
-from kveil.proxy.apis.sealing import seal_batch, sealing_needs
+from kveil.proxy.apis.sealing import Sealing, find_sealing, seal_batch
 from kveil.proxy.config import Direction, Mode
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
 from kveil.proxy.log import log_limited
 from kveil.proxy.needs import Need, TopicNameNeed
-from kveil.proxy.policy import Rule
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Topic:
+class _Topic(NamedTuple):
     """A topic of the request. Spans and partitions are as the walker found them."""
 
+    place: str | bytes
+    """Its name or its id, as the request has it."""
     name: str | None
-    topic_id: bytes | None
-    rule: Rule | None
+    sealing: Sealing | Refused | None
+    """How its batches are sealed, why they are refused, or None where they pass as they are."""
     span: tuple[int, int]
     count_span: tuple[int, int]
     partitions: list[tuple[tuple[int, int], int, tuple[int, int, int]]]
@@ -67,32 +66,39 @@ class Produce(Exchange):
 
     def request_needs(self) -> Sequence[Need]:
         """Return the topics' names, settings and keys that are missing."""
-        self._walked = self.walk_request()
-        self._topics = list(self._read_topics())
-        if self.connection.direction is Direction.CONSUME:
-            return ()
+        walker = request_walker(self.header.api_key, self.header.api_version, self.REQUEST)
+        self._compact = walker.flexible
+        (self._acks, self._count_span, topics), _ = walker(self.frame)
+        self._topics = []
         needs: list[Need] = []
-        for topic in self._topics:
-            if topic.name is None and topic.topic_id is not None:
-                need = TopicNameNeed(topic.topic_id)
-                if need not in self.failures:
-                    needs.append(need)
-            elif topic.name is not None and topic.rule is not None and topic.rule.seal:
-                needs += sealing_needs(topic.name, topic.rule, self.connection, self.failures)
-        return needs
-
-    def _read_topics(self) -> Iterator[_Topic]:
-        _, _, topics = self._walked.values
         for span, name, topic_id, count_span, partitions in topics or ():
             known = self.topic_name(name, topic_id)
-            rule = None if known is None else self.connection.shared.policy.rule_for(known)
-            yield _Topic(
-                name=known, topic_id=topic_id, rule=rule, span=span, count_span=count_span, partitions=partitions
-            )
+            sealing = self._find_sealing(known, topic_id)
+            if sealing is None or isinstance(sealing, Sealing | Refused):
+                self._topics.append(_Topic(topic_id or name or "", known, sealing, span, count_span, partitions))
+            else:
+                needs.append(sealing)
+        return needs
+
+    def _find_sealing(self, topic: str | None, topic_id: bytes | None) -> Sealing | Refused | Need | None:
+        """Return how the topic's batches are sealed, why they are refused, what is missing, or None: they pass."""
+        connection = self.connection
+        if connection.direction is Direction.CONSUME:
+            return Refused(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "this listener is for consumers: it refuses Produce")
+        if topic is None:
+            need = TopicNameNeed(topic_id or b"")
+            if need not in self.failures:
+                return need
+            return Refused(ErrorCode.UNKNOWN_TOPIC_ID, "the topic id is not known here yet")
+        rule = connection.shared.policy.rule_for(topic)
+        if rule.seal:
+            return find_sealing(topic, rule, connection, self.failures)
+        if topic_id is not None and not connection.shared.topic_names.was_given(connection.client, topic_id):
+            return Refused(ErrorCode.UNKNOWN_TOPIC_ID, "this client was not told this topic id by way of the proxy")
+        return None
 
     def request(self) -> Outcome:
         """Return the sealed request without what is refused, or the answer if nothing is left of it."""
-        acks, count_span, _ = self._walked.values
         edits: list[Edit] = []
         refusals: list[Refusal] = []
         topics_left = 0
@@ -104,88 +110,66 @@ class Produce(Exchange):
                 edits += topic_edits
                 topics_left += 1
             refusals += topic_refusals
+        is_answered = self._acks != 0
         if not refusals:
-            return Forward(pieces=splice(self.frame, edits) if edits else None, is_answered=acks != 0)
+            return Forward(splice(self.frame, edits) if edits else None, is_answered)
         self._log_refusals(refusals)
-        compact = self._compact
-        edits.append(Edit(count_span[0], count_span[1], [write_array_length(topics_left, compact=compact)]))
-        then_close = None if acks else f"a batch was refused and acks=0 has no answer: {refusals[0].reason}"
+        count = write_array_length(topics_left, compact=self._compact)
+        edits.append(Edit(self._count_span[0], self._count_span[1], [count]))
+        then_close = None if is_answered else f"a batch was refused and acks=0 has no answer: {refusals[0].reason}"
         if topics_left:
             self._refusals = tuple(refusals)
-            self._order = tuple((t.topic_id or t.name or "", tuple(p[1] for p in t.partitions)) for t in self._topics)
-            return Forward(pieces=splice(self.frame, edits), is_answered=acks != 0, then_close=then_close)
+            self._order = tuple((topic.place, tuple(p[1] for p in topic.partitions)) for topic in self._topics)
+            return Forward(splice(self.frame, edits), is_answered, then_close)
         if then_close:
             raise CloseConnection(then_close)
-        return Answer(frame=answer_refusals(self.header, refusals, self.throttle_ms))
-
-    @property
-    def _compact(self) -> bool:
-        return self.response_walker.flexible
+        return Answer(answer_refusals(self.header, refusals, self.throttle_ms))
 
     def _seal_topic(self, topic: _Topic) -> tuple[list[Edit], list[Refusal]]:
         """Return the edits that seal a topic's batches and cut out the refused ones, and the refusals."""
         edits: list[Edit] = []
         refusals: list[Refusal] = []
-        for span, partition, records_span in topic.partitions:
+        for span, partition, (start, records_at, end) in topic.partitions:
             try:
-                pieces = self._seal_partition(topic, partition, records_span)
+                pieces = self._seal_partition(topic, partition, self.frame[records_at:end])
             except Refused as error:
-                edits.append(Edit(*span, []))
-                refusals.append(
-                    Refusal(
-                        topic=topic.topic_id or topic.name or "",
-                        partition=partition,
-                        code=error.code,
-                        reason=error.reason,
-                    )
-                )
+                edits.append(Edit(span[0], span[1], []))
+                refusals.append(Refusal(topic.place, partition, error.code, error.reason))
                 continue
             if pieces is not None:
                 length = write_bytes_length(sum(map(len, pieces)), compact=self._compact)
-                edits.append(Edit(records_span[0], records_span[2], [length, *pieces]))
+                edits.append(Edit(start, end, [length, *pieces]))
         if refusals:
             count = write_array_length(len(topic.partitions) - len(refusals), compact=self._compact)
             edits.append(Edit(*topic.count_span, [count]))
         return edits, refusals
 
-    def _seal_partition(self, topic: _Topic, partition: int, span: tuple[int, int, int]) -> list[Buffer] | None:
+    def _seal_partition(self, topic: _Topic, partition: int, records: memoryview) -> list[Buffer] | None:
         """Return the sealed batch, None for a plain topic's, which passes as it is.
 
         :raises Refused: it may not pass. Whatever the reason, those behind it are refused too (R8).
         """
-        records = self.frame[span[1] : span[2]]
-        refused, place = self.connection.refused, topic.topic_id or topic.name or ""
+        refused, sealing = self.connection.refused, topic.sealing
         try:
-            if refused and refused.is_behind(place, partition, records):
+            if refused and refused.is_behind(topic.place, partition, records):
                 raise Refused(ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, "an earlier batch of this producer was refused")
-            return self._seal_records(topic, partition, records)
+            if sealing is None:
+                return None
+            if isinstance(sealing, Refused):
+                raise Refused(sealing.code, sealing.reason)
+            return seal_batch(
+                records,
+                sealing,
+                partition=partition,
+                produce_version=self.header.api_version,
+                connection=self.connection,
+            )
         except Refused:
-            refused.note(place, partition, records)
+            refused.note(topic.place, partition, records)
             raise
 
-    def _seal_records(self, topic: _Topic, partition: int, records: memoryview) -> list[Buffer] | None:
-        connection = self.connection
-        if connection.direction is Direction.CONSUME:
-            raise Refused(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "this listener is for consumers: it refuses Produce")
-        if topic.name is None or topic.rule is None:
-            raise Refused(ErrorCode.UNKNOWN_TOPIC_ID, "the topic id is not known here yet")
-        if not topic.rule.seal:
-            given = connection.shared.topic_names.was_given
-            if topic.topic_id is not None and not given(connection.client, topic.topic_id):
-                raise Refused(ErrorCode.UNKNOWN_TOPIC_ID, "this client was not told this topic id by way of the proxy")
-            return None
-        return seal_batch(
-            records,
-            topic=topic.name,
-            partition=partition,
-            rule=topic.rule,
-            produce_version=self.header.api_version,
-            connection=connection,
-            failures=self.failures,
-        )
-
     def _log_refusals(self, refusals: Sequence[Refusal]) -> None:
-        names = {t.topic_id or t.name: t.name for t in self._topics}
+        names = {topic.place: topic.name for topic in self._topics}
         for refusal in refusals:
             log_limited(
                 self.connection.log.warning,
@@ -201,10 +185,12 @@ class Produce(Exchange):
         """Return the broker's answer with local addresses, and with what was refused put back in its place."""
         walker = self.response_walker
         (topics, throttle, endpoints), sections = walker(frame)
-        edits = endpoint_edits(frame, endpoints, self.connection, compact=walker.flexible)
-        edits += self.throttle_edits(frame, throttle)
-        edits += self._doubt_edits(frame, topics)
-        if not edits and not self._refusals and not any(section.dropped for section in sections):
+        edits = self._doubt_edits(frame, topics)
+        if endpoints:
+            edits += endpoint_edits(frame, endpoints, self.connection, compact=walker.flexible)
+        if self.throttle_ms:
+            edits += self.throttle_edits(frame, throttle)
+        if not (edits or self._refusals or sections):
             return None
         answer = splice(frame, edits, sections)
         if not self._refusals:

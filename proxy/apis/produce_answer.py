@@ -1,8 +1,7 @@
 """The errors of refused partitions in answers to Produce."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kveil.protocol.kafka.headers import RequestHeader
 from kveil.protocol.kafka.messages import encode_response, encode_response_part
@@ -26,8 +25,7 @@ Topic = str | bytes
 """A topic by its name or its id, as the request has it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class Refusal(NamedTuple):
     """A partition that was not sent."""
 
     topic: Topic

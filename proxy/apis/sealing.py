@@ -1,13 +1,17 @@
-"""One partition of a Produce request: whether its batch may be sealed, and the sealed batch."""
+"""Whether and how a topic's batches are sealed, and one partition's sealed batch."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from kveil.protocol.envelope.batch import StubCodec, seal
+from kveil.protocol.envelope.key_schedule import EpochKey
 from kveil.protocol.kafka.errors import BatchRefused, BatchTooLarge
 from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.record_batch import check_produced
 from kveil.proxy.config import Mode
 from kveil.proxy.config import StubCodec as StubCodecChoice
 from kveil.proxy.context import Connection
-from kveil.proxy.errors import ErrorCode, QuestionFailed, Refused
+from kveil.proxy.errors import ErrorCode, Refused
 from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
 from kveil.proxy.needs import Need, SealingKeyNeed, TopicSettingsNeed
 from kveil.proxy.policy import Rule
@@ -17,31 +21,40 @@ ZSTD_MIN_PRODUCE_VERSION = 7
 """Before it brokers refuse zstd (KIP-110)."""
 
 
-def sealing_needs(topic: str, rule: Rule, connection: Connection, failures: dict[Need, Exception]) -> list[Need]:
-    """Return what must be there before batches of the topic can be sealed."""
+class Sealing(NamedTuple):
+    """How a topic's batches are sealed.
+
+    Looked up once for a request: settings and keys live for a limited time, which may end between two looks.
+    """
+
+    topic: str
+    rule: Rule
+    key: EpochKey
+
+
+def find_sealing(
+    topic: str, rule: Rule, connection: Connection, failures: Mapping[Need, Exception]
+) -> Sealing | Refused | Need:
+    """Return how batches of the topic are sealed, why they can't be, or what must be there first."""
     shared = connection.shared
+    now = shared.now()
     if rule.mode is Mode.AUTO:
-        settings = shared.topic_settings.find(topic, shared.now())
+        settings = shared.topic_settings.find(topic, now)
         if settings is None:
             need = TopicSettingsNeed(topic)
-            return [] if need in failures else [need]
-        if _refusal(topic, settings):
-            return []
-    if shared.keys.sealing_key(topic, rule, shared.now()) is None:
+            return _unread(topic, failures[need]) if need in failures else need
+        refusal = _refusal(topic, settings)
+        if refusal:
+            return refusal
+    key = shared.keys.sealing_key(topic, rule, now)
+    if key is None:
         key_need = SealingKeyNeed(topic, rule)
-        return [] if key_need in failures else [key_need]
-    return []
+        return _no_key(failures[key_need]) if key_need in failures else key_need
+    return Sealing(topic, rule, key)
 
 
 def seal_batch(
-    batch: memoryview,
-    *,
-    topic: str,
-    partition: int,
-    rule: Rule,
-    produce_version: int,
-    connection: Connection,
-    failures: dict[Need, Exception],
+    batch: memoryview, sealing: Sealing, *, partition: int, produce_version: int, connection: Connection
 ) -> list[Buffer]:
     """Return the sealed batch. `batch` is used up.
 
@@ -51,14 +64,10 @@ def seal_batch(
         header = check_produced(batch)
     except BatchRefused as error:
         raise Refused(ErrorCode(error.code), f"the batch is refused: {error}") from error
-    if rule.mode is Mode.AUTO:
-        _check_settings(topic, connection, failures)
-    key = connection.shared.keys.sealing_key(topic, rule, connection.shared.now())
-    if key is None:
-        raise _no_key(failures.get(SealingKeyNeed(topic, rule)))
-    connection.shared.keys.note_use(key, len(batch))
+    connection.shared.keys.note_use(sealing.key, len(batch))
+    stub_codec = _stub_codec(sealing.rule, produce_version)
     try:
-        return seal(batch, header, key=key, partition=partition, stub_codec=_stub_codec(rule, produce_version))
+        return seal(batch, header, key=sealing.key, partition=partition, stub_codec=stub_codec)
     except BatchTooLarge as error:
         raise Refused(ErrorCode.MESSAGE_TOO_LARGE, f"the batch is refused: {error}") from error
 
@@ -69,16 +78,10 @@ def _stub_codec(rule: Rule, produce_version: int) -> StubCodec:
     return StubCodec.AUTO
 
 
-def _check_settings(topic: str, connection: Connection, failures: dict[Need, Exception]) -> None:
-    settings = connection.shared.topic_settings.find(topic, connection.shared.now())
-    if settings is None:
-        failure = failures.get(TopicSettingsNeed(topic), QuestionFailed("they were not read in time"))
-        if isinstance(failure, Refused):
-            raise failure
-        raise Refused(ErrorCode.NOT_ENOUGH_REPLICAS, f"the settings of the topic can't be read now: {failure}")
-    refusal = _refusal(topic, settings)
-    if refusal:
-        raise refusal
+def _unread(topic: str, failure: Exception) -> Refused:
+    if isinstance(failure, Refused):
+        return failure
+    return Refused(ErrorCode.NOT_ENOUGH_REPLICAS, f"the settings of the topic {topic} can't be read now: {failure}")
 
 
 def _refusal(topic: str, settings: TopicSettings) -> Refused | None:
@@ -100,11 +103,11 @@ def _refusal(topic: str, settings: TopicSettings) -> Refused | None:
     return None
 
 
-def _no_key(failure: Exception | None) -> Refused:
+def _no_key(failure: Exception) -> Refused:
     match failure:
         case KeyRefused():
             return Refused(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "the key of the topic's rule may not be used")
-        case KeyUnavailable() | None:
+        case KeyUnavailable():
             return Refused(ErrorCode.NOT_ENOUGH_REPLICAS, "no key can be had to seal with now")
         case _:
             return Refused(ErrorCode.NOT_ENOUGH_REPLICAS, "no key could be made to seal with")

@@ -121,7 +121,7 @@ class ShareFetch(Exchange):
     def _open(self, found: _Found) -> list[Edit]:
         start, _, end = found.records_span
         try:
-            pieces = open_records(found.records, self.failures, whole=True)
+            pieces = open_records(found.records, whole=True)
         except Refused as error:
             if error.code in _RETRIABLE:
                 raise CloseConnection(f"acquired records can't be opened for now: {error.reason}") from error

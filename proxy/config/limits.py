@@ -19,6 +19,8 @@ CONNECT_TIMEOUT_SECONDS: Final = 8.0
 DRAIN_SECONDS: Final = 8.0
 # How long a topic's settings are believed. Admins change them elsewhere, and no broker tells.
 TOPIC_SETTINGS_SECONDS: Final = 60.0
+# They must outlive the moment between their being read and the frame that waits for them.
+TOPIC_SETTINGS_SECONDS_LEAST: Final = 0.1
 
 # envelope.md, "Limits": how long one epoch key seals. It can be lowered, not raised.
 EPOCH_KEY_HOURS: Final = 24.0

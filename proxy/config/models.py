@@ -139,7 +139,9 @@ class Limits(_Model):
     max_connections: Annotated[int, Field(ge=1)] = limits.MAX_CONNECTIONS
     connect_timeout_seconds: Seconds = limits.CONNECT_TIMEOUT_SECONDS
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = limits.DRAIN_SECONDS
-    topic_settings_seconds: Seconds = limits.TOPIC_SETTINGS_SECONDS
+    topic_settings_seconds: Annotated[float, Field(ge=limits.TOPIC_SETTINGS_SECONDS_LEAST, le=3600)] = (
+        limits.TOPIC_SETTINGS_SECONDS
+    )
     epoch_key_hours: Annotated[float, Field(gt=0, le=limits.EPOCH_KEY_HOURS)] = limits.EPOCH_KEY_HOURS
     opened_keys: Annotated[int, Field(ge=1)] = limits.OPENED_KEYS
     refused_key_seconds: Seconds = limits.REFUSED_KEY_SECONDS

@@ -6,7 +6,7 @@ What was sealed under a lost version is lost.
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -57,6 +57,11 @@ class KeyFile:
     realm: str
     keys: tuple[NamedKey, ...]
     key_hiding_key: HidingKey
+    # The version of each key that seals now: asked for every request.
+    primaries: Mapping[str, str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "primaries", {one.name: one.primary for one in self.keys})
 
     def key(self, name: str) -> NamedKey | None:
         """The key of that name, if there is one."""

@@ -111,7 +111,7 @@ class Relay:
             self._broker.close()
 
     def _end_if_drained(self) -> None:
-        if self._draining and self._session.is_idle and not self._closing:
+        if self._session.is_idle and not self._closing:
             self._closing = True
             self.client.close()
             if self._broker is not None:
@@ -150,7 +150,8 @@ class Relay:
             self._close(self._session.close_reason)
             return
         self._adjust()
-        self._end_if_drained()
+        if self._draining:
+            self._end_if_drained()
 
     def _receive_requests(self) -> None:
         session, frames = self._session, self.client.frames
@@ -158,7 +159,9 @@ class Relay:
             frame = frames.next_frame()
             if frame is None:
                 return
-            self._wait(session.receive_request(frame), self._resume_request)
+            parked = session.receive_request(frame)
+            if parked is not None:
+                self._spawn(self._meet(parked, self._resume_request))
 
     def _receive_responses(self) -> None:
         session, broker = self._session, self._broker
@@ -166,14 +169,20 @@ class Relay:
             frame = broker.frames.next_frame()
             if frame is None:
                 return
-            self._wait(session.receive_response(frame), self._resume_response)
+            parked = session.receive_response(frame)
+            if parked is not None:
+                self._spawn(self._meet(parked, self._resume_response))
 
     def _resume_request(self) -> None:
-        self._wait(self._session.resume_request(), self._resume_request)
+        parked = self._session.resume_request()
+        if parked is not None:
+            self._spawn(self._meet(parked, self._resume_request))
         self._receive_requests()
 
     def _resume_response(self) -> None:
-        self._wait(self._session.resume_response(), self._resume_response)
+        parked = self._session.resume_response()
+        if parked is not None:
+            self._spawn(self._meet(parked, self._resume_response))
         self._receive_responses()
 
     def _flush(self) -> None:
@@ -197,11 +206,6 @@ class Relay:
         broker.read(on=session.parked_response is None and not self.client.is_clogged)
 
     # Needs -------------------------------------------------------------------------------------------------------
-
-    def _wait(self, parked: Parked | None, resume: Callable[[], None]) -> None:
-        """See to a frame that was parked, if it was."""
-        if parked is not None:
-            self._spawn(self._meet(parked, resume))
 
     async def _meet(self, parked: Parked, resume: Callable[[], None]) -> None:
         """Meet a parked frame's needs, or note why not, and go on with it."""

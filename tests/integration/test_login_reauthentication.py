@@ -87,9 +87,6 @@ def run_java_producer(short: Cluster, proxy: Proxy, topic: str, mechanism: str) 
 
 
 @pytest.mark.broker
-@pytest.mark.xfail(
-    strict=False, reason="not settled: in some runs a Java client loses its connection at the end of a short session"
-)
 def test_java(short: Cluster, proxy: Proxy, topic: str):
     """Two producers and a consumer at a time, each with another mechanism."""
     short.create_topic(topic)

@@ -66,8 +66,7 @@ class KeyFileProvider:
 
     def primary_version(self, key_name: str) -> str | None:
         """The version that seals now."""
-        key = self._content.key(key_name)
-        return key.primary if key else None
+        return self._content.primaries.get(key_name)
 
     def refresh(self) -> bool:
         """Reads the file again if it has changed. One that can't be used leaves the old content in place."""

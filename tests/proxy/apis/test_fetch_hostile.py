@@ -144,8 +144,9 @@ class TestUnopenable:
         rule = talk.shared.policy.rule_for("t")
         for records in (tampered(stored[0]), at_offset(ONE, 3), legacy(1), marker(content=b"plain"), bytes(80)):
             found = FetchedRecords(memoryview(records), topic="t", partition=0, rule=rule, connection=talk.connection)
+            found.needs(dict.fromkeys(found.needs({}), KeyRefused("not here")))
             with pytest.raises(Refused) as refused:
-                found.open(dict.fromkeys(found.needs({}), KeyRefused("not here")))
+                found.open()
             assert (refused.value.code, refused.value.reason) == (CORRUPT, UNOPENED)
 
     def test_no_key_for_now(self, converse, monkeypatch, stored, writer):

@@ -7,11 +7,21 @@ from kveil.proxy.errors import ErrorCode, QuestionFailed, Refused
 from kveil.proxy.keys.errors import KeyUnavailable
 from kveil.proxy.needs import SealingKeyNeed, TopicSettingsNeed
 from kveil.proxy.topics import TopicSettings
-from tests.support.conversation import COMPACTED, read_response
+from tests.support.conversation import COMPACTED, Clock, read_response
 from tests.support.producing import BATCHES, PRODUCE, answered, broker_answers, error_of, sent
 from tests.support.records import client_batch, produced
 
 GOOD = client_batch()
+
+
+class ImpatientClock(Clock):
+    """Each look takes time."""
+
+    step = 0.0
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
 
 
 class TestSettings:
@@ -29,6 +39,15 @@ class TestSettings:
         talk.clock.now += talk.shared.settings.limits.topic_settings_seconds
         talk.client(PRODUCE, 9, produced({"t": {0: GOOD}}))
         assert [type(need) for need in talk.needed].count(TopicSettingsNeed) == 2
+
+    def test_may_end_while_the_batch_is_being_sealed(self, converse):
+        """They were good when the request was looked at, and a client without retries would lose the batch."""
+        clock = ImpatientClock()
+        talk = converse(clock=clock)
+        clock.step = 0.6 * talk.shared.settings.limits.topic_settings_seconds
+        talk.client(PRODUCE, 9, produced({"t": {0: GOOD}}))
+        assert len(talk.to_broker) == 1
+        assert talk.to_client == []
 
     def test_are_not_asked_where_the_mode_is_pinned(self, converse):
         talk = converse(topics=BATCHES)
