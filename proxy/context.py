@@ -10,7 +10,7 @@ from typing import Any
 from kveil.proxy.addresses import Brokers, Endpoint, LocalPorts
 from kveil.proxy.config import Direction, Settings
 from kveil.proxy.keys.ring import KeyRing
-from kveil.proxy.login import Login
+from kveil.proxy.login import ClientSasl, Login, client_sasl
 from kveil.proxy.policy import Policy
 from kveil.proxy.sequences import RefusedSequences
 from kveil.proxy.topics import SettingsCache, TopicNames
@@ -61,6 +61,11 @@ class Connection:
     def client(self) -> object:
         """Who the client is, as far as can be told: the same for all connections of one application."""
         return (self.peer, self.client_id)
+
+    @property
+    def client_sasl(self) -> ClientSasl:
+        """What becomes of the client's SASL frames."""
+        return client_sasl(self.shared.settings.upstream)
 
     def local_endpoint(self, node_id: int, endpoint: Endpoint) -> Endpoint:
         """Take note of where a broker is, and return where this client finds it.

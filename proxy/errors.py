@@ -2,6 +2,7 @@
 
 KveilError
 ├── CloseConnection   the client or the broker did what can't be served: the connection ends, one log line says why
+│   └── LoginFailed    the proxy's own login at the cluster: the same, and the line is written already
 ├── QuestionFailed    the broker didn't answer a question of the proxy's own: the client is told to retry
 └── Refused           one partition is refused; carries the Kafka error code and a sentence for the client
 """
@@ -10,17 +11,19 @@ from enum import IntEnum
 
 
 class ErrorCode(IntEnum):
-    """The Kafka error codes that the proxy sends. kafka.common.protocol.Errors has them all."""
+    """The Kafka error codes that the proxy sends, or acts on. kafka.common.protocol.Errors has them all."""
 
     CORRUPT_MESSAGE = 2
     UNKNOWN_TOPIC_OR_PARTITION = 3
     MESSAGE_TOO_LARGE = 10
     NOT_ENOUGH_REPLICAS = 19
     TOPIC_AUTHORIZATION_FAILED = 29
+    ILLEGAL_SASL_STATE = 34
     UNSUPPORTED_VERSION = 35
     POLICY_VIOLATION = 44
     OUT_OF_ORDER_SEQUENCE_NUMBER = 45
     KAFKA_STORAGE_ERROR = 56
+    SASL_AUTHENTICATION_FAILED = 58
     INVALID_RECORD = 87
     UNKNOWN_TOPIC_ID = 100
     SHARE_SESSION_NOT_FOUND = 122
@@ -32,6 +35,10 @@ class KveilError(Exception):
 
 class CloseConnection(KveilError):
     """The connection can't go on."""
+
+
+class LoginFailed(CloseConnection):
+    """The proxy could not log in to the cluster. The text holds no secret."""
 
 
 class QuestionFailed(KveilError):

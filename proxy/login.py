@@ -6,6 +6,9 @@ own between the client's requests. Any doubt closes the connection, since a conn
 count would carry records unsealed afterwards.
 """
 
+from enum import Enum
+
+from kveil.proxy.config import Upstream
 from kveil.proxy.errors import CloseConnection
 
 MAX_TOKEN_BYTES = 512 * 1024
@@ -13,6 +16,20 @@ MAX_TOKEN_BYTES = 512 * 1024
 
 _ROUNDS = {"PLAIN": 1, "SCRAM-SHA-256": 2, "SCRAM-SHA-512": 2, "OAUTHBEARER": 1}
 """Tokens that the client sends. A failed OAUTHBEARER takes one more (RFC 7628, 3.2.3)."""
+
+
+class ClientSasl(Enum):
+    """What becomes of the SASL frames of a client."""
+
+    PASSED = "passed"
+    """The broker answers: the client logs in to the cluster by itself."""
+    REFUSED = "refused"
+    """The proxy logs in to the cluster by itself, and asks its clients for no login."""
+
+
+def client_sasl(upstream: Upstream) -> ClientSasl:
+    """Decide who answers a client's SASL frames."""
+    return ClientSasl.PASSED if upstream.sasl is None else ClientSasl.REFUSED
 
 
 class Login:

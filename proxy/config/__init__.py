@@ -6,7 +6,7 @@ Three layers, each over the one before it: the file, `KVEIL_` environment variab
 Whatever is wrong in any of them is reported in one `ConfigError`, each problem with its path.
 """
 
-from kveil.proxy.config.choices import Direction, LogFormat, LogLevel, Mode, Preset, Seal, StubCodec
+from kveil.proxy.config.choices import Direction, LogFormat, LogLevel, Mechanism, Mode, Preset, Seal, StubCodec
 from kveil.proxy.config.errors import ConfigError, Problem
 from kveil.proxy.config.layers import Override
 from kveil.proxy.config.loading import load, load_keys
@@ -20,15 +20,17 @@ from kveil.proxy.config.models import (
     Settings,
     TopicRule,
     Upstream,
+    UpstreamSasl,
     UpstreamTls,
 )
 from kveil.proxy.config.paths import default_key_path
-from kveil.proxy.config.values import HostPort, SecretRef, Skip
+from kveil.proxy.config.values import ForwardProxy, HostPort, PlainText, SecretRef, Skip
 
 __all__ = [
     "BrokerPorts",
     "ConfigError",
     "Direction",
+    "ForwardProxy",
     "HostPort",
     "Keys",
     "Limits",
@@ -36,8 +38,10 @@ __all__ = [
     "Log",
     "LogFormat",
     "LogLevel",
+    "Mechanism",
     "Mode",
     "Override",
+    "PlainText",
     "Preset",
     "Problem",
     "Seal",
@@ -48,6 +52,7 @@ __all__ = [
     "StubCodec",
     "TopicRule",
     "Upstream",
+    "UpstreamSasl",
     "UpstreamTls",
     "default_key_path",
     "load",

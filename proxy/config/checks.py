@@ -47,6 +47,16 @@ def _check_certificates(upstream: Upstream) -> Iterator[Problem]:
         yield Problem(path="upstream.tls.cert", text=text)
 
 
+def _check_token_roots(upstream: Upstream) -> Iterator[Problem]:
+    if upstream.sasl is None or upstream.sasl.ca is None:
+        return
+    try:
+        client_context(UpstreamTls(ca=upstream.sasl.ca))
+    except OSError as error:
+        text = f"{upstream.sasl.ca} holds no usable PEM certificate ({_reason(error)})"
+        yield Problem(path="upstream.sasl.ca", text=text)
+
+
 def _reason(error: OSError) -> str:
     return (error.reason if isinstance(error, ssl.SSLError) and error.reason else error.strerror) or "unreadable"
 
@@ -110,6 +120,7 @@ def _check_rules(topics: tuple[TopicRule, ...]) -> Iterator[Problem]:
 _Check = Callable[..., Iterator[Problem]]
 _CHECKS: Final[tuple[tuple[tuple[str, ...], _Check], ...]] = (
     (("upstream",), _check_certificates),
+    (("upstream",), _check_token_roots),
     (("listeners", "broker_ports", "nodes"), _check_nodes),
     (("listeners", "broker_ports", "nodes"), _check_ports),
     (("topics",), _check_rules),

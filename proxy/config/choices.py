@@ -39,6 +39,21 @@ class Preset(StrEnum):
     SCHEMA_REGISTRY = "schema-registry"
 
 
+class Mechanism(StrEnum):
+    """How the proxy logs in to the cluster."""
+
+    PLAIN = "PLAIN"
+    SCRAM_SHA_256 = "SCRAM-SHA-256"
+    SCRAM_SHA_512 = "SCRAM-SHA-512"
+    OAUTHBEARER = "OAUTHBEARER"  # tokens of an authorization server, by client credentials
+    AWS_MSK_IAM = "AWS_MSK_IAM"  # tokens signed with this host's AWS credentials
+
+    @property
+    def has_token(self) -> bool:
+        """Whether a token is sent, as OAUTHBEARER."""
+        return self in {Mechanism.OAUTHBEARER, Mechanism.AWS_MSK_IAM}
+
+
 class LogFormat(StrEnum):
     """How a log line looks."""
 

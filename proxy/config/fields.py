@@ -4,13 +4,18 @@ import re
 import stat
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator
 
-from kveil.proxy.config.values import HostPort, SecretRef, Skip, check_topic
+from kveil.proxy.config.values import ForwardProxy, HostPort, PlainText, SecretRef, Skip, check_topic
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PATTERN: Final = re.compile(r"[A-Za-z0-9._*?!\[\]-]{1,249}")
+_REGION: Final = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
+# RFC 7628, 3.1
+_EXTENSION: Final = re.compile(r"[A-Za-z]+")
+_EXTENSION_VALUE: Final = re.compile(r"[\x20-\x7e]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
@@ -89,11 +94,51 @@ def _not_yet(what: str, instead: str) -> BeforeValidator:
 
 
 def _passthrough(value: object) -> object:
-    if value != "passthrough":
-        msg = (
-            "must be passthrough: login by the proxy itself comes with a later version; "
-            "until then leave the login to the client, it is passed on untouched"
-        )
+    if value == "passthrough":
+        return None
+    if isinstance(value, str):
+        msg = "must be passthrough, or a map that says how the proxy logs in, as in {mechanism: PLAIN, username: ...}"
+        raise ValueError(msg)
+    return value
+
+
+def _name_or_ref(value: object) -> PlainText | SecretRef:
+    if isinstance(value, PlainText):
+        return value
+    if isinstance(value, str) and value and not value.startswith(("file:", "env:")):
+        return PlainText(text=value)
+    return _secret_ref(value)
+
+
+def _forward_proxy(value: object) -> ForwardProxy:
+    return value if isinstance(value, ForwardProxy) else ForwardProxy.parse(_text(value))
+
+
+def _token_endpoint(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"https", "http"} or not parts.hostname or parts.fragment:
+        msg = "must be a URL, as in https://login.example.net/oauth2/token"
+        raise ValueError(msg)
+    if parts.username or parts.password:
+        msg = "must not have a user or a password in it: they belong to client_id and client_secret"
+        raise ValueError(msg)
+    if parts.scheme == "http" and not HostPort(host=parts.hostname, port=1).is_loopback:
+        msg = "must begin with https:// unless it is on this host: the client's secret is sent there"
+        raise ValueError(msg)
+    return value
+
+
+def _extensions(value: dict[str, str]) -> dict[str, str]:
+    for name, text in value.items():
+        if not _EXTENSION.fullmatch(name) or name == "auth" or not text or not _EXTENSION_VALUE.fullmatch(text):
+            msg = f"{name!r} can't be an extension: names have letters only and are not auth, values are printable"
+            raise ValueError(msg)
+    return value
+
+
+def _region(value: str) -> str:
+    if not _REGION.fullmatch(value):
+        msg = "must be the name of an AWS region, as in eu-central-1"
         raise ValueError(msg)
     return value
 
@@ -114,10 +159,15 @@ AdvertisedHost = Annotated[str, AfterValidator(_advertised)]
 ReadableFile = Annotated[Path, AfterValidator(_readable_file)]
 Address = Annotated[HostPort, PlainValidator(_host_port), _as_text]
 Reference = Annotated[SecretRef, PlainValidator(_secret_ref), _as_text]
+NameOrReference = Annotated[SecretRef | PlainText, PlainValidator(_name_or_ref), _as_text]
+ProxyAddress = Annotated[ForwardProxy, PlainValidator(_forward_proxy), _as_text]
+TokenUrl = Annotated[str, AfterValidator(_token_endpoint)]
+Extensions = Annotated[dict[str, str], AfterValidator(_extensions)]
+Region = Annotated[str, AfterValidator(_region)]
 SkippedRange = Annotated[Skip, PlainValidator(_skip), _as_text]
 
 list_or_commas = BeforeValidator(_split)
-passthrough_only = BeforeValidator(_passthrough)
+none_if_passthrough = BeforeValidator(_passthrough)
 no_record_mode = BeforeValidator(_mode)
 no_listener_tls = _not_yet("TLS on a listener", "leave it out, and listen on loopback")
 no_listener_sasl = _not_yet("login at a listener", "leave it out, and listen on loopback")

@@ -3,27 +3,33 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from kveil.proxy.config import limits
-from kveil.proxy.config.choices import Direction, LogFormat, LogLevel, Mode, Preset, Seal, StubCodec
+from kveil.proxy.config.choices import Direction, LogFormat, LogLevel, Mechanism, Mode, Preset, Seal, StubCodec
 from kveil.proxy.config.fields import (
     Address,
     AdvertisedHost,
+    Extensions,
     Name,
+    NameOrReference,
     Pattern,
+    ProxyAddress,
     ReadableFile,
     Reference,
+    Region,
     SkippedRange,
+    TokenUrl,
     Topic,
     list_or_commas,
     no_listener_sasl,
     no_listener_tls,
     no_record_mode,
-    passthrough_only,
+    none_if_passthrough,
 )
+from kveil.proxy.config.logins import check_key, check_mechanism
 from kveil.proxy.config.paths import default_key_path
-from kveil.proxy.config.values import MAX_PARTITION, MAX_PORT, HostPort
+from kveil.proxy.config.values import MAX_PARTITION, MAX_PORT, ForwardProxy, HostPort
 
 NodeId = Annotated[int, Field(ge=0, le=MAX_PARTITION)]
 Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
@@ -90,12 +96,49 @@ class UpstreamTls(_Model):
         return value
 
 
+class UpstreamSasl(_Model):
+    """The proxy's own login at the cluster."""
+
+    model_config = ConfigDict(validate_default=True)  # so that a key that the mechanism needs is missed at its place
+
+    mechanism: Annotated[Mechanism, AfterValidator(check_mechanism)]
+    username: NameOrReference | None = None
+    password: Reference | None = None
+    token_endpoint: TokenUrl | None = None
+    client_id: NameOrReference | None = None
+    client_secret: Reference | None = None
+    scope: str | None = None
+    ca: ReadableFile | None = None
+    extensions: Extensions = {}
+    region: Region | None = None
+
+    @field_validator(
+        "username", "password", "token_endpoint", "client_id", "client_secret", "scope", "ca", "extensions", "region"
+    )
+    @classmethod
+    def _belongs_to_the_mechanism(cls, value: object, info: ValidationInfo) -> object:
+        if "mechanism" in info.data and info.field_name:
+            check_key(info.data["mechanism"], info.field_name, given=bool(value))
+        return value
+
+
 class Upstream(_Model):
-    """The real cluster."""
+    """The real cluster. Without `sasl` the clients' own logins pass through."""
 
     bootstrap: Annotated[tuple[Address, ...], list_or_commas, Field(min_length=1)]
     tls: UpstreamTls | None = None
-    sasl: Annotated[Literal["passthrough"], passthrough_only] = "passthrough"
+    sasl: Annotated[UpstreamSasl | None, none_if_passthrough] = None
+    proxy: ProxyAddress | None = None
+    proxy_password: Reference | None = None
+
+    @field_validator("proxy_password")
+    @classmethod
+    def _belongs_to_a_user(cls, value: object, info: ValidationInfo) -> object:
+        proxy = info.data.get("proxy", "unknown")
+        if value is not None and (proxy is None or (isinstance(proxy, ForwardProxy) and proxy.username is None)):
+            msg = "has no use without a user: write upstream.proxy as http://user@host:port or socks5://user@host:port"
+            raise ValueError(msg)
+        return value
 
 
 class Keys(_Model):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote, unquote
 
 from kveil.proxy.secret import Secret
 
@@ -103,6 +104,48 @@ class SecretRef:
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.place}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainText:
+    """A name that is no secret and stands in the configuration itself, where a reference may stand too."""
+
+    text: str
+
+    def read(self) -> Secret:
+        """The text, as a reference gives it."""
+        return Secret(self.text.encode())
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardProxy:
+    """What stands between this host and the cluster. It resolves the brokers' names."""
+
+    scheme: str
+    username: str | None
+    address: HostPort
+
+    @classmethod
+    def parse(cls, text: str) -> "ForwardProxy":
+        """From `http://host:port` or `socks5://host:port`, with `user@` before the host where it wants a login."""
+        scheme, _, rest = text.strip().partition("://")
+        if scheme not in {"http", "socks5"}:
+            msg = "must begin with http:// (HTTP CONNECT) or socks5://, as in http://proxy.example.net:3128"
+            raise ValueError(msg)
+        username, at, address = rest.removesuffix("/").rpartition("@")
+        if ":" in username:  # not repeated: behind the colon stands a password
+            msg = "must not have a password in it: write user@host:port, and its reference to upstream.proxy_password"
+            raise ValueError(msg)
+        if at and not username:
+            msg = "has no user before the @"
+            raise ValueError(msg)
+        return cls(scheme=scheme, username=unquote(username) or None, address=HostPort.parse(address))
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{f'{quote(self.username)}@' if self.username else ''}{self.address}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

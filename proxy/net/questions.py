@@ -1,7 +1,7 @@
 """The proxy's own questions, on a client's connection and with its rights: topic settings and topic names."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from kveil.protocol.kafka.api_table import API_TABLE, ApiKey
@@ -28,10 +28,13 @@ _NAMES = FrozenShape({"throttle_time": Want.VALUE, "topics": Metadata.RESPONSE.f
 
 
 class Questions:
-    """Asks on one session."""
+    """Asks on one session. `ready` waits for a login of the proxy's own, between whose tokens nothing may go out."""
 
-    def __init__(self, session: Session, flush: Callable[[], None]) -> None:
+    def __init__(
+        self, session: Session, flush: Callable[[], None], ready: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         self._session = session
+        self._ready = ready
         self._connection = session.connection
         self._flush = flush
 
@@ -103,6 +106,8 @@ class Questions:
         return version if version >= max(low, row.min_version) else None
 
     async def _ask(self, api_key: int, version: int, values: Mapping[str, Any]) -> memoryview:
+        if self._ready is not None:
+            await self._ready()
         answered: asyncio.Future[memoryview] = asyncio.get_running_loop().create_future()
 
         def take(frame: memoryview) -> None:

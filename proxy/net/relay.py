@@ -11,11 +11,12 @@ from typing import Any, Protocol
 from kveil.protocol.kafka.errors import ProtocolError
 from kveil.proxy.addresses import Endpoint
 from kveil.proxy.context import Connection
-from kveil.proxy.errors import CloseConnection
+from kveil.proxy.errors import CloseConnection, LoginFailed
 from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
 from kveil.proxy.log import log_limited
 from kveil.proxy.needs import OpeningKeyNeed, SealingKeyNeed
 from kveil.proxy.net.leg import Leg
+from kveil.proxy.net.own_login import OwnLogin
 from kveil.proxy.net.questions import Questions
 from kveil.proxy.net.upstream import Upstream
 from kveil.proxy.session import Parked, Session
@@ -40,7 +41,11 @@ class Relay:
         self._owner = owner
         self._frame_bytes = connection.shared.settings.limits.frame_bytes
         self._session = Session(connection)
-        self._questions = Questions(self._session, self._flush)
+        self._own_login: OwnLogin | None = None
+        if upstream.credentials is not None:
+            seconds = connection.shared.settings.limits.connect_timeout_seconds
+            self._own_login = OwnLogin(self._session, self._flush, self._go_on, upstream.credentials, seconds)
+        self._questions = Questions(self._session, self._flush, self._own_login.ready if self._own_login else None)
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self._closing = False
@@ -75,10 +80,19 @@ class Relay:
         if self._closing:
             self._broker.abort()
             return
+        if self._own_login is None:
+            self._go_on()
+        else:
+            await self._own_login.run()
+
+    def _go_on(self) -> None:
+        """Take the requests that have waited for the broker or a login."""
         self._pump(self._receive_requests)
 
     def leg_lost(self, leg: Leg) -> None:
         """One side is gone: end the other one when it has got what is for it."""
+        if leg is self._broker and self._own_login is not None and self._own_login.broker_lost():
+            return  # the login says why, and ends the client's side
         self._closing = True
         for task in self._tasks:
             task.cancel()
@@ -155,13 +169,22 @@ class Relay:
 
     def _receive_requests(self) -> None:
         session, frames = self._session, self.client.frames
-        while session.parked_request is None and session.close_reason is None:
+        while session.parked_request is None and session.close_reason is None and not self._waits_for_login():
             frame = frames.next_frame()
             if frame is None:
                 return
             parked = session.receive_request(frame)
             if parked is not None:
                 self._spawn(self._meet(parked, self._resume_request))
+
+    def _waits_for_login(self) -> bool:
+        """Whether requests wait for the proxy's own login. If one is due it begins."""
+        own_login = self._own_login
+        if own_login is None:
+            return False
+        if own_login.begins():
+            self._spawn(own_login.run())
+        return own_login.is_running
 
     def _receive_responses(self) -> None:
         session, broker = self._session, self._broker
@@ -200,9 +223,8 @@ class Relay:
         if broker is None or self._closing:
             return
         session = self._session
-        self.client.read(
-            on=not (self._draining or session.parked_request is not None or broker.is_clogged or self.client.is_clogged)
-        )
+        waits = session.parked_request is not None or (self._own_login is not None and self._own_login.is_running)
+        self.client.read(on=not (self._draining or waits or broker.is_clogged or self.client.is_clogged))
         broker.read(on=session.parked_response is None and not self.client.is_clogged)
 
     # Needs -------------------------------------------------------------------------------------------------------
@@ -214,6 +236,8 @@ class Relay:
             for need in parked.needs:
                 if isinstance(need, SealingKeyNeed | OpeningKeyNeed):
                     group.create_task(self._meet_key(need, parked))
+        if self._own_login is not None and parked.header is not None:  # a request, which the login must let pass
+            await self._own_login.ready()
         self._pump(resume)
 
     async def _meet_key(self, need: SealingKeyNeed | OpeningKeyNeed, parked: Parked) -> None:
@@ -234,6 +258,11 @@ class Relay:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
+            if isinstance(error, LoginFailed) or (
+                isinstance(error, ExceptionGroup) and error.subgroup(LoginFailed) is not None
+            ):
+                self.abort()  # the login has said why
+                return
             if isinstance(error, ExceptionGroup) and error.subgroup(CloseConnection) is not None:
                 self._close(str(error.exceptions[0]))
                 return

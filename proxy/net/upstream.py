@@ -1,13 +1,16 @@
-"""Connecting to brokers: which one, and with TLS or without."""
+"""Connecting to brokers: which one, with TLS or without, directly or through a forward proxy."""
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable, Sequence
 
 from kveil.proxy.addresses import Endpoint
 from kveil.proxy.config import Settings
 from kveil.proxy.config.checks import client_context
+from kveil.proxy.credentials import Credentials
 from kveil.proxy.net.leg import Leg
+from kveil.proxy.net.tunnel import Tunnel
 
 
 class Upstream:
@@ -17,6 +20,11 @@ class Upstream:
         self._bootstrap = [Endpoint(address.host, address.port) for address in settings.upstream.bootstrap]
         self._timeout = settings.limits.connect_timeout_seconds
         self._tls = None if settings.upstream.tls is None else client_context(settings.upstream.tls)
+        self._tunnel = None if settings.upstream.proxy is None else Tunnel(settings.upstream)
+        self.credentials: Credentials | None = None
+        """What the proxy logs in with; None where its clients do."""
+        if settings.upstream.sasl is not None:
+            self.credentials = Credentials(settings.upstream.sasl, seconds=self._timeout, now=time.monotonic)
 
     @property
     def bootstrap(self) -> Sequence[Endpoint]:
@@ -43,14 +51,15 @@ class Upstream:
 
     async def _connect(self, endpoint: Endpoint, make_leg: Callable[[], Leg]) -> Leg:
         loop = asyncio.get_running_loop()
+        name = endpoint.host if self._tls else None
         async with asyncio.timeout(self._timeout):
-            _, leg = await loop.create_connection(
-                make_leg,
-                endpoint.host,
-                endpoint.port,
-                ssl=self._tls,
-                server_hostname=endpoint.host if self._tls else None,
-            )
+            if self._tunnel is None:
+                _, leg = await loop.create_connection(
+                    make_leg, endpoint.host, endpoint.port, ssl=self._tls, server_hostname=name
+                )
+            else:
+                sock = await self._tunnel.open(endpoint)
+                _, leg = await loop.create_connection(make_leg, sock=sock, ssl=self._tls, server_hostname=name)
         return leg
 
 

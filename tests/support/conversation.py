@@ -86,6 +86,7 @@ def make_shared(
     folder: Path,
     *,
     upstream: str = "broker:9092",
+    to_cluster: Mapping[str, Any] | None = None,
     clock: Clock | None = None,
     provider: Any = None,
     **config: Any,
@@ -93,7 +94,7 @@ def make_shared(
     """What all connections of one proxy have in common, as `server.serve` puts it together."""
     settings = Settings.model_validate(
         {
-            "upstream": {"bootstrap": [upstream]},
+            "upstream": {"bootstrap": [upstream], **(to_cluster or {})},
             "broker_ports": {"count": BROKER_PORTS},
             "keys": {"path": str(key_file(folder))},
             **config,

@@ -96,17 +96,24 @@ def kveil_proxy(
     keys: Path | None = None,
     direction: str = "both",
     tls: Mapping[str, Any] | None = None,
+    to_cluster: Mapping[str, Any] | None = None,
     start: bool = True,
     broker_ports: int = BROKER_PORTS,
     config: Mapping[str, Any] | None = None,
 ) -> Iterator[Proxy]:
-    """A running proxy. `keys` shares another one's key file, `config` is laid over everything else."""
+    """A running proxy. `keys` shares another one's key file, `to_cluster` is more of `upstream`, `config` is laid over
+    everything else.
+    """
     with tempfile.TemporaryDirectory(prefix="kveil-") as name, reserved_port_range(1 + broker_ports) as port:
         folder = Path(name)
         settings: dict[str, Any] = {
             "listeners": [{"address": f"127.0.0.1:{port}", "direction": direction}],
             "broker_ports": {"count": broker_ports},
-            "upstream": {"bootstrap": upstream.split(","), **({} if tls is None else {"tls": dict(tls)})},
+            "upstream": {
+                "bootstrap": upstream.split(","),
+                **({} if tls is None else {"tls": dict(tls)}),
+                **(to_cluster or {}),
+            },
             "keys": {"provider": "keyfile", "path": str(keys or folder / "keys.json")},
             "topics": [dict(topic) for topic in topics],
             "log": {"format": "json", "level": "debug"},

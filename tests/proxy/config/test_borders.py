@@ -34,6 +34,9 @@ def importers(library: str) -> set[str]:
         ("rich", ("proxy/cli/", "proxy/demo/")),
         ("structlog", "proxy/log.py"),
         ("fcntl", "proxy/keys/keyfile_store.py"),
+        ("aiohttp", "proxy/credentials/token_endpoint.py"),
+        ("python_socks", "proxy/net/tunnel.py"),
+        ("aws_msk_iam_sasl_signer", "proxy/credentials/msk.py"),
     ],
 )
 def test_a_library_is_imported_in_its_place_only(library, place):

@@ -29,6 +29,8 @@ def shown(key: ConfigKey) -> str:
     value = key.default
     if key.path == "keys.path":
         return str(SYSTEM_KEY_PATH)
+    if key.path == "upstream.sasl":
+        return "passthrough"
     if isinstance(value, Enum):
         return str(value.value)
     literal = {"None": "null", "True": "true", "False": "false", "()": "[]"}

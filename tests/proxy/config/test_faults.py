@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kveil.proxy.config import ConfigError, load
+from kveil.proxy.config import ConfigError, load, logins
 
 UPSTREAM = "upstream: {bootstrap: [broker:9092]}\n"
 
@@ -88,6 +88,58 @@ def test_one_fault_is_told_where_it_is(problems, text, path, sentence):
     found = problems(text)
     assert list(found) == [path]
     assert sentence in found[path]
+
+
+OAUTH = "mechanism: OAUTHBEARER, client_id: a, client_secret: env:HOME"
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "sentence"),
+    [
+        ("sasl: gssapi", "sasl", "must be passthrough, or a map"),
+        ("sasl: 5", "sasl", "must be a map"),
+        ("sasl: {}", "sasl.mechanism", "is missing"),
+        ("sasl: {mechanism: GSSAPI}", "sasl.mechanism", "must be one of PLAIN, SCRAM-SHA-256"),
+        ("sasl: {mechanism: PLAIN, password: env:HOME}", "sasl.username", "is missing: PLAIN needs it"),
+        ("sasl: {mechanism: SCRAM-SHA-512, username: a}", "sasl.password", "is missing: SCRAM-SHA-512 needs it"),
+        ("sasl: {mechanism: PLAIN, username: a, password: hunter2}", "sasl.password", "must be a reference"),
+        ("sasl: {mechanism: PLAIN, username: 5, password: env:HOME}", "sasl.username", "must be text"),
+        ("sasl: {mechanism: PLAIN, username: env:NOPE, password: env:HOME}", "sasl.username", "NOPE is not set"),
+        ("sasl: {mechanism: PLAIN, username: a, password: env:HOME, scope: b}", "sasl.scope", "no meaning with PLAIN"),
+        (f"sasl: {{{OAUTH}}}", "sasl.token_endpoint", "is missing"),
+        (f"sasl: {{{OAUTH}, token_endpoint: 'http://idp/token'}}", "sasl.token_endpoint", "must begin with https://"),
+        (f"sasl: {{{OAUTH}, token_endpoint: idp}}", "sasl.token_endpoint", "must be a URL"),
+        (f"sasl: {{{OAUTH}, token_endpoint: 'ftp://idp/x'}}", "sasl.token_endpoint", "must be a URL"),
+        (f"sasl: {{{OAUTH}, token_endpoint: 'https://a:b@idp'}}", "sasl.token_endpoint", "belong to client_id"),
+        (f"sasl: {{{OAUTH}, token_endpoint: 'https://i', extensions: {{auth: x}}}}", "sasl.extensions", "extension"),
+        (f"sasl: {{{OAUTH}, token_endpoint: 'https://i', extensions: {{a1: x}}}}", "sasl.extensions", "extension"),
+        (
+            f'sasl: {{{OAUTH}, token_endpoint: "https://i", extensions: {{a: "x\\x01"}}}}',
+            "sasl.extensions",
+            "printable",
+        ),
+        ("sasl: {mechanism: AWS_MSK_IAM}", "sasl.region", "is missing"),
+        ("sasl: {mechanism: AWS_MSK_IAM, region: 'evil.net/?'}", "sasl.region", "name of an AWS region"),
+        ("proxy: proxy:3128", "proxy", "must begin with http://"),
+        ("proxy: 'https://proxy:3128'", "proxy", "must begin with http://"),
+        ("proxy: 'http://proxy'", "proxy", "has no port"),
+        ("proxy: 'http://eve:hunter2@proxy:1'", "proxy", "proxy_password"),
+        ("proxy: 'http://@proxy:1'", "proxy", "no user"),
+        ("proxy: 'http://proxy:1', proxy_password: env:HOME", "proxy_password", "has no use without a user"),
+        ("proxy_password: env:HOME", "proxy_password", "has no use without a user"),
+    ],
+)
+def test_of_the_way_to_the_cluster(problems, text, path, sentence):
+    found = problems("", f"upstream: {{bootstrap: [broker:9092], {text}}}\n")
+    assert list(found) == [f"upstream.{path}"]
+    assert sentence in found[f"upstream.{path}"]
+    assert "hunter2" not in str(found)
+
+
+def test_a_signer_that_is_not_installed(problems, monkeypatch):
+    monkeypatch.setattr(logins, "find_spec", lambda _: None)
+    found = problems("", "upstream: {bootstrap: [a:1], sasl: {mechanism: AWS_MSK_IAM, region: eu-central-1}}\n")
+    assert "pip install 'kveil[msk]'" in found["upstream.sasl.mechanism"]
 
 
 @pytest.mark.parametrize(

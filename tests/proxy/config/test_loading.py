@@ -71,7 +71,7 @@ def test_everything_but_the_upstream_has_a_default(write):
     assert settings.listeners[0].direction is Direction.BOTH
     assert settings.listeners[0].advertised_host == "127.0.0.1"
     assert settings.upstream.tls is None
-    assert settings.upstream.sasl == "passthrough"
+    assert settings.upstream.sasl is None  # the clients log in
     assert settings.broker_ports.count == 100
     assert settings.topics == ()
     assert settings.presets == ()
@@ -160,7 +160,8 @@ nonsense: 1
     assert set(found) == {
         "upstream.bootstrap",
         "upstream.tls.min_version",
-        "upstream.sasl",
+        "upstream.sasl.username",
+        "upstream.sasl.password",
         "listeners[0].address",
         "listeners[1].address",
         "listeners[1].direction",

@@ -74,6 +74,7 @@ def test_a_part_that_may_be_null_is_a_key_itself():
 def test_only_what_has_no_default_is_required():
     assert [key.path for key in config_keys() if key.required] == [
         "upstream.bootstrap",
+        "upstream.sasl.mechanism",
         "topics[].match",
         "topics[].sealed_as.topic",
     ]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kveil.protocol.envelope.key_schedule import MAX_EPOCH_SECONDS
-from kveil.proxy.config import HostPort, SecretRef, Skip, default_key_path, limits
+from kveil.proxy.config import ForwardProxy, HostPort, SecretRef, Skip, default_key_path, limits
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,20 @@ def test_what_is_no_address(text):
 )
 def test_what_is_loopback(host, expected):
     assert HostPort(host=host, port=1).is_loopback is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "username", "host"),
+    [
+        ("http://proxy.example.net:3128", None, "proxy.example.net"),
+        ("socks5://eve%40home@[::1]:1080", "eve@home", "::1"),
+        ("http://eve@proxy:3128/", "eve", "proxy"),
+    ],
+)
+def test_a_forward_proxy_and_back(text, username, host):
+    proxy = ForwardProxy.parse(text)
+    assert (proxy.username, proxy.address.host) == (username, host)
+    assert str(proxy) == text.removesuffix("/")
 
 
 def test_a_secret_from_a_file_loses_one_newline(tmp_path):
