@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test test-fast demo bench clean
+.PHONY: help setup lint format test test-full test-fast demo bench clean
 .DELETE_ON_ERROR:
 
 help:  ## Say what there is
@@ -34,8 +34,12 @@ format: setup  ## Put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint  ## Run everything: checks, and all tests with a real Kafka
+test: lint  ## Run checks, and all tests with a real Kafka but the long ones
+	$(BIN)/python -m pytest -m "not full" --cov --cov-report=term $(ARGS)
+
+test-full: lint  ## Run everything: what takes minutes too, and what clients do on an older Kafka
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	TEST_KAFKA_VERSION=3.9.2 $(BIN)/python -m pytest -m "not kafka4" tests/integration/test_clients_*.py tests/integration/test_data_*.py
 
 test-fast: setup  ## Run the tests that need no broker
 	$(BIN)/python -m pytest -m "not broker" $(ARGS)

@@ -28,6 +28,8 @@ class Shared:
     topic_settings: SettingsCache
     now: Callable[[], float]
     """A monotonic clock, in seconds."""
+    unix_time: Callable[[], float]
+    """The time of day, in seconds since 1970."""
 
 
 @dataclass(slots=True, kw_only=True)

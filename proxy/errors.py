@@ -7,7 +7,9 @@ KveilError
 └── Refused           one partition is refused; carries the Kafka error code and a sentence for the client
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class ErrorCode(IntEnum):
@@ -18,6 +20,7 @@ class ErrorCode(IntEnum):
     MESSAGE_TOO_LARGE = 10
     NOT_ENOUGH_REPLICAS = 19
     TOPIC_AUTHORIZATION_FAILED = 29
+    INVALID_TIMESTAMP = 32
     ILLEGAL_SASL_STATE = 34
     UNSUPPORTED_VERSION = 35
     POLICY_VIOLATION = 44
@@ -45,10 +48,18 @@ class QuestionFailed(KveilError):
     """A question of the proxy's own has no answer now."""
 
 
+class RecordError(NamedTuple):
+    """Why one record made its batch be refused (KIP-467)."""
+
+    batch_index: int
+    reason: str
+
+
 class Refused(KveilError):
     """One partition of a request or an answer is refused."""
 
-    def __init__(self, code: ErrorCode, reason: str) -> None:
+    def __init__(self, code: ErrorCode, reason: str, record_errors: Sequence[RecordError] = ()) -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason
+        self.record_errors = record_errors

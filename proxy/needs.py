@@ -21,6 +21,14 @@ class TopicNameNeed:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageLimitNeed:
+    """A `max.message.bytes` of the topic that leaves room for sealing."""
+
+    topic: str
+    max_message_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class SealingKeyNeed:
     """An epoch key to seal a topic with."""
 
@@ -38,4 +46,4 @@ class OpeningKeyNeed:
     rule: Rule
 
 
-Need = TopicSettingsNeed | TopicNameNeed | SealingKeyNeed | OpeningKeyNeed
+Need = TopicSettingsNeed | TopicNameNeed | MessageLimitNeed | SealingKeyNeed | OpeningKeyNeed

@@ -11,7 +11,19 @@ from types import MappingProxyType
 from typing import Final
 
 from kveil.protocol.envelope import registry
-from kveil.proxy.config import Mode, Preset, Seal, Settings, Skip, StubCodec, TopicRule
+from kveil.proxy.config import (
+    Compress,
+    Fit,
+    Mode,
+    Preset,
+    RecordKeys,
+    Seal,
+    Settings,
+    Skip,
+    StubCodec,
+    Timestamps,
+    TopicRule,
+)
 
 # Kafka's brokers write these themselves, so nothing of the clients' could be sealed in them (kafka.md, R2).
 INTERNAL_TOPICS: Final = frozenset(
@@ -42,8 +54,19 @@ class Rule:
     accept_keys: frozenset[tuple[int, str]]
     accept_plain: bool
     stub_codec: StubCodec
+    # Whether the proxy compresses what came uncompressed: always, or where a batch doesn't fit otherwise.
+    compress: bool = False
+    compress_to_fit: bool = True
+    raise_message_limit: bool = False
+    # Record mode: what the broker sees, and what of its additions is delivered.
+    hide_keys: bool = True
+    create_time_only: bool = False
+    pass_headers: frozenset[bytes] = frozenset()
+    # Whether envelopes name their partition, for readers of another one.
+    origin_partition: bool = False
     # The topic that the key derivation of read records names; None for the topic itself.
     sealed_as: str | None
+    any_partition: bool = False
 
 
 class Policy:
@@ -107,7 +130,15 @@ def _compiled(rule: TopicRule, provider: int) -> Rule:
         accept_keys=frozenset((provider, name) for name in (rule.key, *rule.accept_keys)),
         accept_plain=rule.accept_plain,
         stub_codec=rule.stub_codec,
+        compress=rule.compress is Compress.ZSTD,
+        compress_to_fit=rule.fit is Fit.COMPRESS,
+        raise_message_limit=rule.raise_message_limit,
+        hide_keys=rule.keys is RecordKeys.HIDDEN,
+        create_time_only=rule.timestamps is Timestamps.CREATE,
+        pass_headers=frozenset(name.encode() for name in rule.pass_headers),
+        origin_partition=rule.origin_partition,
         sealed_as=rule.sealed_as.topic if rule.sealed_as else None,
+        any_partition=rule.sealed_as is not None and rule.sealed_as.partition == "any",
     )
 
 

@@ -70,6 +70,7 @@ def share(settings: Settings) -> Shared:
         topic_names=TopicNames(),
         topic_settings=SettingsCache(settings.limits.topic_settings_seconds),
         now=time.monotonic,
+        unix_time=time.time,
     )
 
 

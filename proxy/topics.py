@@ -12,14 +12,31 @@ MAX_NAMES = 1_000_000
 """Topic ids, and pairs of client and topic id, that are remembered: a bound on what a broker that invents topics can
 take of memory, far over what clusters have."""
 
+DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
+"""Kafka's own. Presumed of topics whose limit isn't known, to compress by, never to refuse by."""
+
+
+def limit_with_room(batch_bytes: int) -> int:
+    """Return the `max.message.bytes` that takes any batch of so many bytes once it is sealed.
+
+    An eighth covers the stubs of records of a few bytes, which shrink to one byte each; 4 KiB the envelope.
+    """
+    return batch_bytes + batch_bytes // 8 + 4096
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSettings:
-    """The settings of a topic, or why they can't be read."""
+    """The settings of a topic by their names in Kafka, or why they can't be read. None: not told."""
 
     cleanup_policy: frozenset[str] = frozenset()
+    compression_type: str | None = None
     max_message_bytes: int | None = None
+    message_timestamp_type: str | None = None
+    message_timestamp_before_max_ms: int | None = None
+    message_timestamp_after_max_ms: int | None = None
     unreadable: str | None = None
+    is_limit_refused: bool = False
+    """Raising max_message_bytes was refused, and isn't tried again while these settings are believed."""
 
     @property
     def is_compacted(self) -> bool:

@@ -14,7 +14,7 @@ from struct import Struct
 
 from kveil.protocol.envelope import crypto, registry
 from kveil.protocol.envelope.errors import Reason, Unopenable
-from kveil.protocol.envelope.header import HEADER, SALT_LENGTH
+from kveil.protocol.envelope.header import HEADER, SALT_LENGTH, extend
 from kveil.protocol.envelope.key_schedule import EpochKey
 from kveil.protocol.envelope.sealed_batch import (
     MAX_PLAINTEXT,
@@ -56,21 +56,23 @@ def seal(
     key: EpochKey,
     partition: int,
     stub_codec: StubCodec = StubCodec.AUTO,
-    compress: bool = False,
+    compress: int | None = None,
+    origin_partition: bool = False,
 ) -> list[Buffer]:
     """The sealed batch, as buffers for `writelines`. `header` is what `check_produced(batch)` returned.
 
     `batch` must be writable: the plaintext's prefix is written over the end of its header, so that the cipher
     runs over one piece without a copy. The records section stays, so the same batch may be sealed again,
-    under a fresh salt (with `compress`, say, if it came out too large). `compress` does nothing to a batch
-    that the client compressed. Raises BatchTooLarge.
+    under a fresh salt (with `compress`, say, if it came out too large). `compress` is a level of zstd, and does
+    nothing to a batch that the client compressed. `origin_partition` writes `partition` into the envelope, for
+    readers of another one. Raises BatchTooLarge.
     """
     if len(batch) - _PREFIX_AT > MAX_PLAINTEXT:
         raise BatchTooLarge("batch above the limit of one envelope")
     plaintext = _plaintext(batch, header, compress=compress)
     drawn = os.urandom(SALT_LENGTH + RECORD_KEY_LENGTH)
     count = header.record_count
-    extensions = key.extensions
+    extensions = extend(key.extensions, origin_partition=partition) if origin_partition else key.extensions
     envelope_header = HEADER.pack(
         registry.MAGIC,
         registry.VERSION,
@@ -100,11 +102,11 @@ def seal(
     return pieces
 
 
-def _plaintext(batch: memoryview, header: BatchHeader, *, compress: bool) -> memoryview:
+def _plaintext(batch: memoryview, header: BatchHeader, *, compress: int | None) -> memoryview:
     """Prefix and records section in one piece, in place unless the proxy compresses."""
     flags = 0
-    if compress and not header.codec:
-        packed = compression.compress(compression.ZSTD, batch[HEADER_LENGTH:])
+    if compress is not None and not header.codec:
+        packed = compression.compress(compression.ZSTD, batch[HEADER_LENGTH:], compress)
         if len(packed) < len(batch) - HEADER_LENGTH:
             flags = registry.COMPRESSED
             batch = memoryview(bytearray(HEADER_LENGTH) + packed)
@@ -149,15 +151,19 @@ def _outer_header(header: BatchHeader, codec: int, pieces: list[Buffer]) -> byte
     )
 
 
-def unseal(sealed: SealedBatch, *, key: EpochKey, partition: int) -> list[Buffer]:
+def unseal(sealed: SealedBatch, *, key: EpochKey, partition: int, any_partition: bool = False) -> list[Buffer]:
     """The client's batch as [61-byte header, records section]. Raises Unopenable.
+
+    `partition` is where the batch was found; with `any_partition` the one that the envelope names counts, if it
+    names one.
 
     `key` must be the one that `sealed.kid` and `sealed.block` name, for the reader's own realm and topic. A
     large batch is read in place (`SealedBatch.ciphertext`): its fetched bytes are spent afterwards.
     """
     if sealed.kid != key.kid:
         raise Unopenable(Reason.OTHER_KEY)
-    keys = key.batch_keys(partition, sealed.envelope_header, sealed.extensions)
+    bound_to = sealed.says.partition_for(partition, any_partition=any_partition)
+    keys = key.batch_keys(bound_to, sealed.envelope_header, sealed.extensions)
     crypto.check_equal(sealed.commitment, keys.commitment, Reason.COMMITMENT)
     plaintext = memoryview(crypto.decrypt(keys.key, keys.nonce, sealed.ciphertext(), Reason.TAG))
     flags, pad_length, attributes, *fields = _PREFIX.unpack_from(plaintext)

@@ -3,7 +3,8 @@
     EnvelopeError               root, code 2: a client sees CORRUPT_MESSAGE and one text, whatever the reason
     |-- NotSealed               no envelope there: a plain batch, which a rule may or may not allow
     `-- Unopenable              an envelope, or what should carry one, that must not be delivered; `reason` is
-    for the log
+        |                       for the log
+        `-- OtherMode           whole, but for the reader of another mode, which may be tried
 
 Reasons are fixed texts and never hold anything that came from the broker. FORMAT.md, section 9, lists them;
 the vectors name the one that each must fail with.
@@ -26,7 +27,7 @@ class Reason(StrEnum):
     LENGTH = "length"
     VERSION = "version"
     MODE = "mode"
-    MODE_UNSUPPORTED = "mode not supported yet"
+    OTHER_MODE = "sealed in another mode"
     SUITE = "suite"
     EXTENSIONS = "extensions malformed"
     EXTENSION_ORDER = "extensions out of order"
@@ -36,6 +37,7 @@ class Reason(StrEnum):
     PROVIDER = "unknown provider"
     MECHANISM = "mechanism not allowed"
     COUNT = "count differs from the batch"
+    PARTITION = "origin partition differs"
     KEY_LENGTH = "key length"
     KID = "kid does not match the key"
     OTHER_KEY = "sealed under another key"
@@ -48,6 +50,14 @@ class Reason(StrEnum):
     ATTRIBUTES = "inner attributes"
     PRODUCER = "producer fields differ from the batch"
     INNER_COMPRESSION = "inner compression"
+    RECORDS = "records malformed"
+    MIXED = "some records are not sealed"
+    OUT_OF_PLACE = "envelope out of place"
+    INDEX = "index out of range"
+    TIMESTAMP_TYPE = "timestamps are the broker's"
+    KEY_HIDING_KEY = "another key-hiding key"
+    INNER_RECORD = "inner record malformed"
+    WIRE_KEY = "key differs from the one inside"
 
 
 class EnvelopeError(ProtocolError):
@@ -68,3 +78,10 @@ class Unopenable(EnvelopeError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class OtherMode(Unopenable):
+    """A batch of record mode met by the reader of batch mode, or the other way round."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.OTHER_MODE)

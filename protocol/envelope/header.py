@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from kveil.protocol.envelope import registry
 from kveil.protocol.envelope.errors import Reason, Unopenable
@@ -14,6 +14,7 @@ from kveil.protocol.envelope.errors import Reason, Unopenable
 HEADER: Final = Struct(">3sBBBH16s24sII")
 KID_LENGTH: Final = 16
 SALT_LENGTH: Final = 24
+HIDING_KEY_ID_LENGTH: Final = 16
 
 # A few key blocks' worth; a KMS wrap is a few hundred bytes, and a reader holds this much before it knows the
 # sender.
@@ -21,7 +22,12 @@ MAX_EXTENSIONS: Final = 4096
 
 _LP = Struct(">H")
 _EXTENSION = Struct(">BH")
+_PARTITION = Struct(">i")
 _CACHED_EXTENSIONS = 1024  # 4 MiB at worst; every batch of an epoch carries the same bytes
+
+_KNOWN_TO_BATCHES = frozenset({registry.KEY_BLOCK, registry.ORIGIN_PARTITION})
+_KNOWN_TO_RECORDS = _KNOWN_TO_BATCHES | {registry.KEY_HIDING_KEY}
+_BODY_LENGTHS = {registry.KEY_HIDING_KEY: HIDING_KEY_ID_LENGTH, registry.ORIGIN_PARTITION: _PARTITION.size}
 
 
 def lp(data: bytes) -> bytes:
@@ -105,22 +111,56 @@ def _read_lp(body: bytes, pos: int) -> tuple[bytes, int]:
     return body[start:end], end
 
 
+class Extensions(NamedTuple):
+    """What the extensions of an envelope say."""
+
+    block: KeyBlock
+    hiding_key_id: bytes | None
+    origin_partition: int | None
+
+    def partition_for(self, partition: int, *, any_partition: bool) -> int:
+        """The partition that the envelope is bound to, `partition` being where the reader found it.
+
+        With `any_partition` the one that the envelope names, if it names one. Raises Unopenable if it names another.
+        """
+        if self.origin_partition is None:
+            return partition
+        if not any_partition and self.origin_partition != partition:
+            raise Unopenable(Reason.PARTITION)
+        return self.origin_partition
+
+
 def encode_extensions(block: KeyBlock) -> bytes:
     """The extensions of an envelope that has a key block only. Raises ValueError above 4,096 bytes."""
-    body = block.encode()
-    extensions = bytes((registry.KEY_BLOCK,)) + lp(body)
+    return _within_limit(_extension(registry.KEY_BLOCK, block.encode()))
+
+
+def extend(extensions: bytes, *, hiding_key_id: bytes | None = None, origin_partition: int | None = None) -> bytes:
+    """`extensions`, which end with the key block, and more. Raises ValueError above 4,096 bytes."""
+    if hiding_key_id is not None:
+        extensions += _extension(registry.KEY_HIDING_KEY, hiding_key_id)
+    if origin_partition is not None:
+        extensions += _extension(registry.ORIGIN_PARTITION, _PARTITION.pack(origin_partition))
+    return _within_limit(extensions)
+
+
+def _extension(kind: int, body: bytes) -> bytes:
+    return bytes((kind,)) + lp(body)
+
+
+def _within_limit(extensions: bytes) -> bytes:
     if len(extensions) > MAX_EXTENSIONS:
         raise ValueError(f"extensions of {len(extensions)} bytes")
     return extensions
 
 
 @lru_cache(maxsize=_CACHED_EXTENSIONS)
-def decode_extensions(extensions: bytes) -> KeyBlock:
-    """The key block among `extensions`, all of which are checked. Raises Unopenable.
+def decode_extensions(extensions: bytes, mode: int) -> Extensions:
+    """What `extensions`, all of which are checked, say in an envelope of `mode`. Raises Unopenable.
 
     Unknown extensions that are not critical are passed over; they are authenticated with the rest.
     """
-    block: KeyBlock | None = None
+    found: dict[int, bytes] = {}
     pos, last = 0, -1
     while pos < len(extensions):
         body_at = pos + _EXTENSION.size
@@ -133,10 +173,22 @@ def decode_extensions(extensions: bytes) -> KeyBlock:
         if kind <= last:
             raise Unopenable(Reason.EXTENSION_ORDER)
         last = kind
-        if kind == registry.KEY_BLOCK:
-            block = KeyBlock.decode(extensions[body_at:pos])
-        elif kind & registry.CRITICAL:
-            raise Unopenable(Reason.EXTENSION_UNKNOWN)
-    if block is None:
+        found[kind] = _check_extension(kind, extensions[body_at:pos], mode)
+    if registry.KEY_BLOCK not in found:
         raise Unopenable(Reason.KEY_BLOCK_MISSING)
-    return block
+    origin = found.get(registry.ORIGIN_PARTITION)
+    return Extensions(
+        KeyBlock.decode(found[registry.KEY_BLOCK]),
+        found.get(registry.KEY_HIDING_KEY),
+        None if origin is None else _PARTITION.unpack(origin)[0],
+    )
+
+
+def _check_extension(kind: int, body: bytes, mode: int) -> bytes:
+    """`body`, if an envelope of `mode` may have it under `kind`."""
+    known = _KNOWN_TO_BATCHES if mode == registry.BATCH else _KNOWN_TO_RECORDS
+    if kind & registry.CRITICAL and kind not in known:
+        raise Unopenable(Reason.EXTENSION_UNKNOWN)
+    if len(body) != _BODY_LENGTHS.get(kind, len(body)):
+        raise Unopenable(Reason.EXTENSIONS)
+    return body

@@ -1,4 +1,4 @@
-"""From an epoch key to the key of one batch (FORMAT.md, section 6).
+"""From an epoch key to the key of one batch, and from a record's key to what stands for it (FORMAT.md, section 6).
 
 An epoch key is 32 random bytes, one per process, topic and epoch. Each batch gets a key of its own from it
 and a fresh 24-byte salt, so nonces never meet, and everything that a batch is bound to goes into that
@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import NamedTuple
 
-from kveil.protocol.envelope import crypto
+from kveil.protocol.envelope import crypto, registry
 from kveil.protocol.envelope.errors import Reason, Unopenable
-from kveil.protocol.envelope.header import KID_LENGTH, KeyBlock, encode_extensions, lp
+from kveil.protocol.envelope.header import HIDING_KEY_ID_LENGTH, KID_LENGTH, KeyBlock, encode_extensions, lp
 
 EPOCH_KEY_LENGTH = 32
+HIDING_KEY_LENGTH = 32
+WIRE_KEY_LENGTH = 32
 
 # Past these an epoch key is replaced: far below what the cipher allows, and what a thief of one key gets is
 # bounded.
@@ -26,6 +28,8 @@ MAX_EPOCH_SECONDS = 24 * 60 * 60
 
 _KID = b"kveil/v1/kid\x00"
 _BATCH = b"kveil/v1/batch\x00"
+_RECORD = b"kveil/v1/record\x00"
+_HIDDEN_KEY = b"kveil/v1/key\x00"
 _PARTITION = Struct(">i")
 _NONCE_END = crypto.KEY_LENGTH + crypto.NONCE_LENGTH
 _BATCH_LENGTH = _NONCE_END + 32
@@ -87,6 +91,7 @@ class EpochKey:
     # The same for every batch of the epoch, so made once.
     extensions: bytes = field(init=False, repr=False)
     _batch_info: bytes = field(init=False, repr=False)
+    _record_info: bytes = field(init=False, repr=False)
     _expand: crypto.HkdfExpand = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -99,7 +104,9 @@ class EpochKey:
         )
         crypto.check_equal(self.kid, kid, Reason.KID)
         object.__setattr__(self, "extensions", encode_extensions(self.block))
-        object.__setattr__(self, "_batch_info", _BATCH + _place(self.realm, self.topic))
+        place = _place(self.realm, self.topic)
+        object.__setattr__(self, "_batch_info", _BATCH + place)
+        object.__setattr__(self, "_record_info", _RECORD + place)
         object.__setattr__(self, "_expand", crypto.HkdfExpand(self.secret))
 
     def batch_keys(self, partition: int, header: bytes, extensions: bytes) -> BatchKeys:
@@ -107,3 +114,37 @@ class EpochKey:
         info = b"".join((self._batch_info, _PARTITION.pack(partition), header, extensions))
         made = self._expand(info, _BATCH_LENGTH)
         return BatchKeys(made[: crypto.KEY_LENGTH], made[crypto.KEY_LENGTH : _NONCE_END], made[_NONCE_END:])
+
+    def record_cipher(self, partition: int, salt: bytes) -> crypto.RecordCipher:
+        """What all records are sealed with that share `salt`."""
+        suite = bytes((registry.HKDF_SHA512_AES_256_GCM,))
+        info = b"".join((self._record_info, _PARTITION.pack(partition), suite, self.kid, salt))
+        made = self._expand(info, _NONCE_END)
+        return crypto.RecordCipher(made[: crypto.KEY_LENGTH], made[crypto.KEY_LENGTH :])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KeyHidingKey:
+    """What stands on the wire in place of records' keys: equal for equal keys, so compaction and order hold.
+
+    `id` and `secret` are random, made together, and never change while there is data. Raises Unopenable if
+    the secret is not 32 bytes long.
+    """
+
+    id: bytes
+    secret: bytes = field(repr=False)
+    realm: str
+    topic: str
+    _expand: crypto.HkdfBlock = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.secret) != HIDING_KEY_LENGTH:
+            raise Unopenable(Reason.KEY_LENGTH)
+        if len(self.id) != HIDING_KEY_ID_LENGTH:
+            raise ValueError(f"id of {len(self.id)} bytes")
+        info_start = _HIDDEN_KEY + _place(self.realm, self.topic)
+        object.__setattr__(self, "_expand", crypto.HkdfBlock(self.secret, info_start))
+
+    def wire_key(self, key: bytes) -> bytes:
+        """The 32 bytes that stand for `key`."""
+        return self._expand(key, WIRE_KEY_LENGTH)

@@ -21,8 +21,8 @@ HKDF_SHA512_AES_256_GCM: Final = 1
 KEY_BLOCK: Final = 0x81
 STREAM_POSITION: Final = 0x82  # given out, not defined yet
 SIGNATURE: Final = 0x83  # given out, not defined yet
-KEY_HIDING_KEY: Final = 0x85  # record mode
-ORIGIN_PARTITION: Final = 0x86  # given out, not defined yet
+KEY_HIDING_KEY: Final = 0x85  # modes 2 and 3 only
+ORIGIN_PARTITION: Final = 0x86
 CRITICAL: Final = 0x80
 
 # Plaintext flags

@@ -6,16 +6,18 @@ frame, are read where they lie; anything else is decompressed up to the end of r
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from kveil.protocol.envelope import registry
 from kveil.protocol.envelope.crypto import TAG_LENGTH
-from kveil.protocol.envelope.errors import NotSealed, Reason, Unopenable
-from kveil.protocol.envelope.header import HEADER, MAX_EXTENSIONS, KeyBlock, decode_extensions
+from kveil.protocol.envelope.errors import NotSealed, OtherMode, Reason, Unopenable
+from kveil.protocol.envelope.header import HEADER, MAX_EXTENSIONS, Extensions, KeyBlock, decode_extensions
 from kveil.protocol.envelope.stubs import raw_frame_blocks
 from kveil.protocol.kafka import compression
-from kveil.protocol.kafka.errors import CorruptBatch
+from kveil.protocol.kafka.errors import CorruptBatch, InvalidRecord
 from kveil.protocol.kafka.record_batch import HEADER_LENGTH, MAGIC, MAX_RECORDS, BatchHeader
+from kveil.protocol.kafka.records import read_headers
 from kveil.protocol.kafka.varint import read_varint, read_varlong
 
 COMMITMENT_LENGTH = 32
@@ -26,7 +28,7 @@ MAX_PLAINTEXT = 100 * 1024 * 1024
 
 _FRONT = 64 + HEADER.size + MAX_EXTENSIONS + COMMITMENT_LENGTH  # record 0 up to its ciphertext, at most
 _MAX_RECORD_0 = _FRONT + MAX_PLAINTEXT + TAG_LENGTH + 1
-_TOMBSTONE_HEADER = b"kveil"
+TOMBSTONE_HEADER = b"kveil"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,7 +41,7 @@ class SealedBatch:
     header: BatchHeader
     mode: int
     kid: bytes
-    block: KeyBlock
+    says: Extensions
     count: int
     plaintext_length: int
     envelope_header: bytes = field(repr=False)
@@ -47,6 +49,11 @@ class SealedBatch:
     commitment: bytes = field(repr=False)
     data: memoryview = field(repr=False)
     segments: list[tuple[int, int]] = field(repr=False)
+
+    @property
+    def block(self) -> KeyBlock:
+        """Whose key it is."""
+        return self.says.block
 
     def ciphertext(self) -> memoryview:
         """Ciphertext and tag in one piece.
@@ -127,7 +134,7 @@ def _read_record_0(data: memoryview, blocks: list[tuple[int, int]], header: Batc
     key_length, pos = read_varint(head, pos)
     value_length, value = read_varint(head, pos + max(key_length, 0))
     if value_length < 0:
-        _refuse_tombstone(head, value)
+        _refuse_tombstone(bytes(head[value:record_end]))
         raise NotSealed("record 0 has no value")
     if head[value : value + min(value_length, 3)].tobytes() != registry.MAGIC:
         raise NotSealed("the value of record 0 is no envelope")
@@ -148,7 +155,7 @@ def _read_record_0(data: memoryview, blocks: list[tuple[int, int]], header: Batc
         header=header,
         mode=registry.BATCH,
         kid=kid,
-        block=decode_extensions(extensions),
+        says=decode_extensions(extensions, registry.BATCH),
         count=count,
         plaintext_length=plaintext_length,
         envelope_header=bytes(head[value:extensions_at]),
@@ -168,8 +175,7 @@ def _check_header(head: memoryview, value: int, value_length: int) -> tuple[int,
     if version != registry.VERSION:
         raise Unopenable(Reason.VERSION)
     if mode != registry.BATCH:
-        known = mode in {registry.RECORD, registry.TOMBSTONE}
-        raise Unopenable(Reason.MODE_UNSUPPORTED if known else Reason.MODE)
+        raise OtherMode if mode in {registry.RECORD, registry.TOMBSTONE} else Unopenable(Reason.MODE)
     if suite != registry.HKDF_SHA512_AES_256_GCM:
         raise Unopenable(Reason.SUITE)
     whole = HEADER.size + extension_length + COMMITMENT_LENGTH + plaintext_length + TAG_LENGTH
@@ -182,14 +188,11 @@ def _check_header(head: memoryview, value: int, value_length: int) -> tuple[int,
     return extension_length, kid, count, plaintext_length
 
 
-def _refuse_tombstone(head: memoryview, pos: int) -> None:
-    """Raises Unopenable if the headers at `pos`, behind a null value, begin with record mode's own."""
-    headers, pos = read_varint(head, pos)
-    if headers < 1:
-        return
-    length, pos = read_varint(head, pos)
-    if length == len(_TOMBSTONE_HEADER) and head[pos : pos + length] == _TOMBSTONE_HEADER:
-        raise Unopenable(Reason.MODE_UNSUPPORTED)
+def _refuse_tombstone(headers: bytes) -> None:
+    """Raises OtherMode if record mode's own is among the headers behind a null value."""
+    with suppress(InvalidRecord):
+        if any(name == TOMBSTONE_HEADER for name, _, _ in read_headers(headers)[0]):
+            raise OtherMode
 
 
 def _pieces(blocks: list[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from typing import Final
 
 import cramjam
 
-from kveil.protocol.kafka.errors import CorruptBatch
+from kveil.protocol.kafka.errors import CorruptBatch, DecompressedTooLarge
 from kveil.protocol.kafka.primitives import Buffer
 
 NONE: Final = 0
@@ -26,6 +26,7 @@ LZ4: Final = 3
 ZSTD: Final = 4
 
 ZSTD_LEVEL: Final = 3  # zstd's own default, as Kafka's
+ZSTD_BEST_LEVEL: Final = 9  # for what must become small: some 30 MB/s; higher ones are much slower and gain little
 
 # Above any honest batch: frames end at 100 MiB, and honest logs shrink 50-fold only in small batches.
 MAX_DECOMPRESSED: Final = 256 * 1024 * 1024
@@ -52,7 +53,7 @@ _INTO: dict[int, Callable[[Buffer, bytearray], int]] = {
 
 
 def decompress(codec: int, data: Buffer, limit: int) -> memoryview:
-    """All of `data` decompressed. Raises CorruptBatch above `limit` bytes, or if it does not decode."""
+    """All of `data` decompressed. Raises DecompressedTooLarge above `limit` bytes, CorruptBatch if it can't be."""
     if codec == SNAPPY:
         return memoryview(_decompress_snappy(data, limit + 1, limit))
     size = min(limit, max(_SMALLEST_BUFFER, _FIRST_GUESS * len(data)))
@@ -61,19 +62,19 @@ def decompress(codec: int, data: Buffer, limit: int) -> memoryview:
         if whole:
             return out
         if size >= limit:
-            raise CorruptBatch("decompressed data above the limit")
+            raise DecompressedTooLarge("decompressed data above the limit")
         size = min(limit, size * 4)
 
 
 def decompress_head(codec: int, data: Buffer, enough: int, limit: int = MAX_DECOMPRESSED) -> memoryview:
     """The first `enough` bytes of `data` decompressed, or fewer if there are no more; no further.
 
-    Raises CorruptBatch if `enough` is above `limit`, or that part does not decode. Faults beyond it may go
-    unseen. A block of snappy can't be left half-way: there memory goes up to the end of a block, within
-    `limit`.
+    Raises DecompressedTooLarge if `enough` is above `limit`, CorruptBatch if that part does not decode. Faults
+    beyond it may go unseen. A block of snappy can't be left half-way: there memory goes up to the end of a block,
+    within `limit`.
     """
     if enough > limit:
-        raise CorruptBatch("decompressed data above the limit")
+        raise DecompressedTooLarge("decompressed data above the limit")
     if codec == SNAPPY:
         return memoryview(_decompress_snappy(data, enough, limit))[:enough]
     return _fill(codec, data, enough)[0]
@@ -88,7 +89,10 @@ def compress(codec: int, data: Buffer, level: int = ZSTD_LEVEL) -> bytes:
     if codec == SNAPPY:
         return b"".join(_xerial(memoryview(data)))
     if codec == LZ4:
-        return bytes(cramjam.lz4.compress(data))
+        # Kafka reads no blocks that depend on earlier ones, which are this library's default.
+        compressor = cramjam.lz4.Compressor(block_linked=False)
+        compressor.compress(data)
+        return bytes(compressor.finish())
     if codec == ZSTD:
         return bytes(cramjam.zstd.compress(data, level))
     raise ValueError(f"codec {codec}")
@@ -116,8 +120,10 @@ def _decompress_snappy(data: Buffer, enough: int, limit: int) -> bytearray:
     for block in _snappy_blocks(memoryview(data)):
         try:
             length = cramjam.snappy.decompress_raw_len(block)
-            if len(out) + length > limit or length > _SNAPPY_RATIO * len(block):
-                raise CorruptBatch("decompressed data above the limit")
+            if length > _SNAPPY_RATIO * len(block):
+                raise CorruptBatch("data claims to be more than it can be")
+            if len(out) + length > limit:
+                raise DecompressedTooLarge("decompressed data above the limit")
             out += memoryview(cramjam.snappy.decompress_raw(block))
         except cramjam.DecompressionError as error:
             raise CorruptBatch("data does not decompress") from error

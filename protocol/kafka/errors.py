@@ -5,6 +5,7 @@
     |-- UnsupportedVersion    code 35  a version of an API that is not spoken here
     `-- BatchRefused                   one partition's batch is answered with an error, the rest goes on
         |-- CorruptBatch      code 2   CORRUPT_MESSAGE: bytes do not hold together; a client may send again
+        |   `-- DecompressedTooLarge   they may well, but there are too many of them
         |-- InvalidRecord     code 87  INVALID_RECORD: whole, but against the rules; sending again can't help
         `-- BatchTooLarge     code 10  MESSAGE_TOO_LARGE: the client may split the batch
 
@@ -41,6 +42,10 @@ class CorruptBatch(BatchRefused):
     """Length, checksum or compression of a batch do not hold together."""
 
     code: ClassVar[int] = 2
+
+
+class DecompressedTooLarge(CorruptBatch):
+    """Decompressed data above the limit that its reader has set."""
 
 
 class InvalidRecord(BatchRefused):

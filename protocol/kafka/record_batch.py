@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
+from kveil.protocol.kafka import compression
 from kveil.protocol.kafka.errors import CorruptBatch, InvalidRecord
 from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.varint import read_varint, read_varlong
@@ -139,6 +140,15 @@ def write_header(
         crc = crc32c(piece, crc)
         length += len(piece)
     return FRONT.pack(base_offset, length, partition_leader_epoch, MAGIC, crc) + covered
+
+
+def compressed_batch(header: BatchHeader, codec: int, records: Buffer) -> list[Buffer]:
+    """The batch of an uncompressed records section with the section compressed: its header, the section."""
+    packed = compression.compress(codec, records)
+    fields = header._replace(attributes=header.attributes & ~CODEC_MASK | codec)._asdict()
+    for computed in ("batch_length", "magic", "crc"):
+        del fields[computed]
+    return [write_header(records=[packed], **fields), packed]
 
 
 def split_batches(records: Buffer) -> Iterator[memoryview]:

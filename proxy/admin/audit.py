@@ -25,6 +25,7 @@ AuditType = Literal[
     "key.unwrapped",  # a reader's epoch key was unwrapped; subject: topic
     "plain.passed",  # a rule let plain records through; subject: topic
     "records.skipped",  # an operator's `skip` was applied; subject: topic/partition
+    "topic.limit_raised",  # a topic's max.message.bytes was raised, as its rule says; subject: topic
     "topic.renamed",  # the broker gave a topic id a second name, which was refused; subject: the second name
 ]
 

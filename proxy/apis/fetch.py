@@ -12,7 +12,7 @@ from kveil.protocol.kafka.primitives import Buffer, write_bytes_length
 from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker, splice
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
-from kveil.proxy.apis.opening import FetchedRecords
+from kveil.proxy.apis.opening import FetchedRecords, Room
 from kveil.proxy.config import Direction
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
 from kveil.proxy.needs import Need, TopicNameNeed
@@ -115,6 +115,7 @@ class Fetch(Exchange):
         compact = self.response_walker.flexible
         edits = endpoint_edits(frame, endpoints, self.connection, compact=compact)
         edits += self.throttle_edits(frame, throttle)
+        self._room = Room()
         for found in self._found:
             edits += self._open(found, compact=compact)
         if not edits and not any(section.dropped for section in sections):
@@ -124,7 +125,7 @@ class Fetch(Exchange):
     def _open(self, found: _Found, *, compact: bool) -> list[Edit]:
         start, _, end = found.records_span
         try:
-            pieces = open_records(found.records)
+            pieces = open_records(found.records, self._room)
         except Refused as error:
             code = Edit(*found.error_span, [error.code.to_bytes(2, "big")])
             return [code, Edit(start, end, [write_bytes_length(0, compact=compact)])]
@@ -161,11 +162,11 @@ def find_records(
     return FetchedRecords(records, topic=topic, partition=partition, rule=rule, connection=connection)
 
 
-def open_records(records: FetchedRecords | Refused, *, whole: bool = False) -> list[Buffer]:
+def open_records(records: FetchedRecords | Refused, room: Room, *, whole: bool = False) -> list[Buffer]:
     """Return the opened records up to the first batch that doesn't open; with `whole`, all or none.
 
     :raises Refused: there are none to deliver.
     """
     if isinstance(records, Refused):
         raise records
-    return records.open(whole=whole)
+    return records.open(room, whole=whole)

@@ -6,11 +6,13 @@ open are delivered; the error comes when it is the first (R5).
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kveil.protocol.envelope.batch import SealedBatch, peek, unseal
-from kveil.protocol.envelope.errors import EnvelopeError, NotSealed
+from kveil.protocol.envelope.errors import EnvelopeError, NotSealed, OtherMode
+from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_schedule import EpochKey
+from kveil.protocol.envelope.record import RecordSealedBatch, peek_records, unseal_records
 from kveil.protocol.kafka.errors import BatchRefused, CorruptBatch
 from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.record_batch import (
@@ -18,6 +20,7 @@ from kveil.protocol.kafka.record_batch import (
     BatchHeader,
     check_control_batch,
     check_empty_batch,
+    compressed_batch,
     empty_batch,
     read_header,
     split_batches,
@@ -35,6 +38,9 @@ _MAGIC_AT = 16
 UNOPENED = "a batch can't be opened: see the log of the proxy"
 """The one text for every envelope that doesn't open; the reason is for the log alone."""
 
+RESTORED_BYTES = 32 * 1024 * 1024
+"""With the 50 MiB that a consumer fetches by default well below what any client takes."""
+
 _Refusal = EnvelopeError | BatchRefused | KeyRefused
 _REFUSALS = (EnvelopeError, BatchRefused, KeyRefused)
 
@@ -45,10 +51,30 @@ class _Batch:
 
     view: memoryview
     header: BatchHeader | None = None
-    sealed: SealedBatch | None = None
-    key: EpochKey | None = None
-    """Found before the opening and kept: the ring may drop it meanwhile for another envelope's."""
+    sealed: SealedBatch | RecordSealedBatch | None = None
+    keys: dict[tuple[bytes, KeyBlock], EpochKey] = field(default_factory=dict)
+    """Found before the opening and kept: the ring may drop one meanwhile for another envelope's."""
     error: _Refusal | KeyUnavailable | None = None
+
+
+class Room:
+    """How far the records of one answer may grow by losing the compression that they were fetched with.
+
+    Clients close a connection on answers that are too large (librdkafka above 100,000,000 bytes). Beyond this, records
+    are compressed again as they were.
+    """
+
+    def __init__(self) -> None:
+        self._left = RESTORED_BYTES
+
+    def take(self, pieces: list[Buffer], fetched: BatchHeader) -> list[Buffer]:
+        """Return the batch, given as header and records, as it may be delivered."""
+        size = sum(map(len, pieces))
+        if not fetched.codec or size <= self._left:
+            self._left -= size if fetched.codec else 0
+            return pieces
+        header, records = pieces
+        return compressed_batch(read_header(header), fetched.codec, records)
 
 
 class FetchedRecords:
@@ -79,7 +105,7 @@ class FetchedRecords:
             elif header.record_count == 0:
                 check_empty_batch(view)
             else:
-                batch.sealed = peek(view, header)
+                batch.sealed = self._peek(view, header)
         except NotSealed as error:
             if not self._rule.accept_plain:
                 batch.error = error
@@ -87,25 +113,45 @@ class FetchedRecords:
             batch.error = error
         return batch
 
+    def _peek(self, view: memoryview, header: BatchHeader) -> SealedBatch | RecordSealedBatch:
+        try:
+            return peek(view, header)
+        except OtherMode:
+            return peek_records(view, header)
+        except NotSealed:
+            if self._rule.accept_plain:  # the first record is plain: are all of them?
+                return peek_records(view, header)
+            raise
+
     def needs(self, failures: Mapping[Need, Exception]) -> list[Need]:
         """Return the keys that are missing. A key that can't be had is noted at its batch."""
         needs: list[Need] = []
         for batch in self._batches:
-            if batch.sealed is None:
-                continue
-            need = OpeningKeyNeed(self._topic, batch.sealed.kid, batch.sealed.block, self._rule)
             try:
-                batch.key = self._connection.shared.keys.opening_key(need.topic, need.kid, need.block, need.rule)
-                if batch.key is None and need in failures:
-                    raise failures[need]
+                needs += [need for need in self._key_needs(batch, failures) if need not in needs]
             except (KeyRefused, KeyUnavailable) as error:
                 batch.error = error
-                continue
-            if batch.key is None and need not in needs:
-                needs.append(need)
         return needs
 
-    def open(self, *, whole: bool = False) -> list[Buffer]:
+    def _key_needs(self, batch: _Batch, failures: Mapping[Need, Exception]) -> list[Need]:
+        """Keep the batch's keys that are known, and return the others.
+
+        :raises KeyRefused, KeyUnavailable: one can't be had.
+        """
+        sealed, missing = batch.sealed, list[Need]()
+        places = [(sealed.kid, sealed.block)] if isinstance(sealed, SealedBatch) else sealed.keys if sealed else []
+        for kid, block in places:
+            key = self._connection.shared.keys.opening_key(self._topic, kid, block, self._rule)
+            if key is not None:
+                batch.keys[kid, block] = key
+                continue
+            need = OpeningKeyNeed(self._topic, kid, block, self._rule)
+            if need in failures:
+                raise failures[need]
+            missing.append(need)
+        return missing
+
+    def open(self, room: Room, *, whole: bool = False) -> list[Buffer]:
         """Return the opened batches up to the first that doesn't open; with `whole`, all or none.
 
         :raises Refused: there are none to return.
@@ -113,7 +159,7 @@ class FetchedRecords:
         pieces: list[Buffer] = []
         for position, batch in enumerate(self._batches):
             try:
-                pieces += self._open(batch)
+                pieces += self._open(batch, room)
             except KeyUnavailable as error:
                 if pieces and not whole:
                     break
@@ -128,14 +174,25 @@ class FetchedRecords:
                 raise Refused(ErrorCode.CORRUPT_MESSAGE, UNOPENED) from error
         return pieces
 
-    def _open(self, batch: _Batch) -> list[Buffer]:
+    def _open(self, batch: _Batch, room: Room) -> list[Buffer]:
         if batch.error is not None:
             raise batch.error
-        if batch.sealed is None:
+        rule, sealed = self._rule, batch.sealed
+        if sealed is None:
             return [bytes(batch.view)]
-        if batch.key is None:
-            raise KeyUnavailable("it was not looked up")
-        return unseal(batch.sealed, key=batch.key, partition=self._partition)
+        if isinstance(sealed, SealedBatch):
+            key = batch.keys[sealed.kid, sealed.block]
+            return unseal(sealed, key=key, partition=self._partition, any_partition=rule.any_partition)
+        pieces = unseal_records(
+            sealed,
+            keys=batch.keys,
+            hiding=self._connection.shared.keys.hiding_key(rule.sealed_as or self._topic),
+            partition=self._partition,
+            any_partition=rule.any_partition,
+            create_time_only=rule.create_time_only,
+            extra_headers=rule.pass_headers,
+        )
+        return room.take(pieces, sealed.header)
 
     # What doesn't open -------------------------------------------------------------------------------------------
 
@@ -179,7 +236,7 @@ class FetchedRecords:
         """Return the offset of the next batch in this answer that opens, None if none does."""
         for batch in self._batches[position:]:
             try:
-                self._open(batch)
+                self._open(batch, Room())
             except (KeyUnavailable, *_REFUSALS):
                 continue
             return batch.header.base_offset if batch.header else None

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from kveil.protocol.kafka.primitives import Buffer, write_array_length, write_bytes_length
+from kveil.protocol.kafka.record_batch import HEADER_LENGTH
 from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker, splice
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
 from kveil.proxy.apis.produce_answer import Refusal, answer_refusals, merge_refusals
-from kveil.proxy.apis.sealing import Sealing, find_sealing, seal_batch
+from kveil.proxy.apis.produced import seal_batch
+from kveil.proxy.apis.sealing import Sealing, find_limit_need, find_sealing
 from kveil.proxy.config import Direction, Mode
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
 from kveil.proxy.log import log_limited
@@ -74,6 +76,9 @@ class Produce(Exchange):
         for span, name, topic_id, count_span, partitions in topics or ():
             known = self.topic_name(name, topic_id)
             sealing = self._find_sealing(known, topic_id)
+            if isinstance(sealing, Sealing) and sealing.rule.raise_message_limit:
+                need = find_limit_need(sealing, (end - at for _, _, (_, at, end) in partitions))
+                needs += [need] if need is not None and need not in self.failures else []
             if sealing is None or isinstance(sealing, Sealing | Refused):
                 self._topics.append(_Topic(topic_id or name or "", known, sealing, span, count_span, partitions))
             else:
@@ -134,7 +139,7 @@ class Produce(Exchange):
                 pieces = self._seal_partition(topic, partition, self.frame[records_at:end])
             except Refused as error:
                 edits.append(Edit(span[0], span[1], []))
-                refusals.append(Refusal(topic.place, partition, error.code, error.reason))
+                refusals.append(Refusal(topic.place, partition, error.code, error.reason, error.record_errors))
                 continue
             if pieces is not None:
                 length = write_bytes_length(sum(map(len, pieces)), compact=self._compact)
@@ -150,13 +155,14 @@ class Produce(Exchange):
         :raises Refused: it may not pass. Whatever the reason, those behind it are refused too (R8).
         """
         refused, sealing = self.connection.refused, topic.sealing
+        header = bytes(records[:HEADER_LENGTH])  # sealing writes over it
         try:
-            if refused and refused.is_behind(topic.place, partition, records):
+            if refused and refused.is_behind(topic.place, partition, header):
                 raise Refused(ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, "an earlier batch of this producer was refused")
             if sealing is None:
                 return None
             if isinstance(sealing, Refused):
-                raise Refused(sealing.code, sealing.reason)
+                raise Refused(sealing.code, sealing.reason, sealing.record_errors)
             return seal_batch(
                 records,
                 sealing,
@@ -165,7 +171,7 @@ class Produce(Exchange):
                 connection=self.connection,
             )
         except Refused:
-            refused.note(topic.place, partition, records)
+            refused.note(topic.place, partition, header)
             raise
 
     def _log_refusals(self, refusals: Sequence[Refusal]) -> None:

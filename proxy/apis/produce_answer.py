@@ -7,7 +7,7 @@ from kveil.protocol.kafka.headers import RequestHeader
 from kveil.protocol.kafka.messages import encode_response, encode_response_part
 from kveil.protocol.kafka.primitives import Buffer, write_array_length, write_string
 from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, response_walker, splice
-from kveil.proxy.errors import ErrorCode
+from kveil.proxy.errors import ErrorCode, RecordError
 
 _MERGED = FrozenShape(
     {
@@ -32,10 +32,20 @@ class Refusal(NamedTuple):
     partition: int
     code: ErrorCode
     reason: str
+    record_errors: Sequence[RecordError] = ()
 
     def values(self) -> Mapping[str, Any]:
         """The partition's answer; versions below 8 have no text (KIP-467)."""
-        return {"index": self.partition, "error_code": self.code, "base_offset": -1, "error_message": self.reason}
+        return {
+            "index": self.partition,
+            "error_code": self.code,
+            "base_offset": -1,
+            "error_message": self.reason,
+            "record_errors": [
+                {"batch_index": error.batch_index, "batch_index_error_message": error.reason}
+                for error in self.record_errors
+            ],
+        }
 
 
 def answer_refusals(header: RequestHeader, refusals: Sequence[Refusal], throttle_ms: int) -> bytes:

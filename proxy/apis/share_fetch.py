@@ -15,7 +15,7 @@ from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker,
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
 from kveil.proxy.apis.fetch import NO_RECORDS_HERE, find_records, name_needs, open_records
-from kveil.proxy.apis.opening import FetchedRecords
+from kveil.proxy.apis.opening import FetchedRecords, Room
 from kveil.proxy.config import Direction
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
 from kveil.proxy.needs import Need
@@ -114,6 +114,7 @@ class ShareFetch(Exchange):
         (throttle, _, endpoints), sections = self._walked
         edits = endpoint_edits(frame, endpoints, self.connection, compact=True)
         edits += self.throttle_edits(frame, throttle)
+        self._room = Room()
         for found in self._found:
             edits += self._open(found)
         return splice(frame, edits, sections)
@@ -121,7 +122,7 @@ class ShareFetch(Exchange):
     def _open(self, found: _Found) -> list[Edit]:
         start, _, end = found.records_span
         try:
-            pieces = open_records(found.records, whole=True)
+            pieces = open_records(found.records, self._room, whole=True)
         except Refused as error:
             if error.code in _RETRIABLE:
                 raise CloseConnection(f"acquired records can't be opened for now: {error.reason}") from error

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 # In the order of `kveil --help`. Each is a module beside this one.
-COMMANDS: Final = ("run", "producer", "consumer", "keys", "check", "demo", "version")
+COMMANDS: Final = ("run", "producer", "consumer", "keys", "check", "doctor", "prepare", "demo", "version")
 
 
 class LazyGroup(TyperGroup):

@@ -6,7 +6,20 @@ Three layers, each over the one before it: the file, `KVEIL_` environment variab
 Whatever is wrong in any of them is reported in one `ConfigError`, each problem with its path.
 """
 
-from kveil.proxy.config.choices import Direction, LogFormat, LogLevel, Mechanism, Mode, Preset, Seal, StubCodec
+from kveil.proxy.config.choices import (
+    Compress,
+    Direction,
+    Fit,
+    LogFormat,
+    LogLevel,
+    Mechanism,
+    Mode,
+    Preset,
+    RecordKeys,
+    Seal,
+    StubCodec,
+    Timestamps,
+)
 from kveil.proxy.config.errors import ConfigError, Problem
 from kveil.proxy.config.layers import Override
 from kveil.proxy.config.loading import load, load_keys
@@ -28,8 +41,10 @@ from kveil.proxy.config.values import ForwardProxy, HostPort, PlainText, SecretR
 
 __all__ = [
     "BrokerPorts",
+    "Compress",
     "ConfigError",
     "Direction",
+    "Fit",
     "ForwardProxy",
     "HostPort",
     "Keys",
@@ -44,12 +59,14 @@ __all__ = [
     "PlainText",
     "Preset",
     "Problem",
+    "RecordKeys",
     "Seal",
     "SealedAs",
     "SecretRef",
     "Settings",
     "Skip",
     "StubCodec",
+    "Timestamps",
     "TopicRule",
     "Upstream",
     "UpstreamSasl",

@@ -23,6 +23,35 @@ class Mode(StrEnum):
 
     AUTO = "auto"  # as the topic's cleanup.policy asks
     BATCH = "batch"  # pinned: never asks for the topic's settings
+    RECORD = "record"  # pinned too
+
+
+class Compress(StrEnum):
+    """Whether the proxy compresses what a client sent uncompressed."""
+
+    NONE = "none"
+    ZSTD = "zstd"
+
+
+class Fit(StrEnum):
+    """What happens to a batch that is over the topic's limit once sealed, and wasn't before."""
+
+    COMPRESS = "compress"  # its records, so that it fits
+    REFUSE = "refuse"  # a broker that sets the limit must not choose what is compressed
+
+
+class RecordKeys(StrEnum):
+    """What record mode shows of records' keys."""
+
+    HIDDEN = "hidden"  # a keyed hash: equal keys stay equal
+    CLEAR = "clear"
+
+
+class Timestamps(StrEnum):
+    """Whose timestamps record mode delivers."""
+
+    TOPIC = "topic"  # as the topic's message.timestamp.type says
+    CREATE = "create"  # the producer's alone: a broker's are refused
 
 
 class StubCodec(StrEnum):

@@ -143,13 +143,6 @@ def _region(value: str) -> str:
     return value
 
 
-def _mode(value: object) -> object:
-    if value == "record":
-        msg = "this version has no record mode yet: use batch for topics that are not compacted, or seal: none"
-        raise ValueError(msg)
-    return value
-
-
 _as_text = PlainSerializer(str, return_type=str)
 
 Name = Annotated[str, AfterValidator(check_name)]
@@ -168,6 +161,5 @@ SkippedRange = Annotated[Skip, PlainValidator(_skip), _as_text]
 
 list_or_commas = BeforeValidator(_split)
 none_if_passthrough = BeforeValidator(_passthrough)
-no_record_mode = BeforeValidator(_mode)
 no_listener_tls = _not_yet("TLS on a listener", "leave it out, and listen on loopback")
 no_listener_sasl = _not_yet("login at a listener", "leave it out, and listen on loopback")

@@ -6,7 +6,20 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from kveil.proxy.config import limits
-from kveil.proxy.config.choices import Direction, LogFormat, LogLevel, Mechanism, Mode, Preset, Seal, StubCodec
+from kveil.proxy.config.choices import (
+    Compress,
+    Direction,
+    Fit,
+    LogFormat,
+    LogLevel,
+    Mechanism,
+    Mode,
+    Preset,
+    RecordKeys,
+    Seal,
+    StubCodec,
+    Timestamps,
+)
 from kveil.proxy.config.fields import (
     Address,
     AdvertisedHost,
@@ -24,7 +37,6 @@ from kveil.proxy.config.fields import (
     list_or_commas,
     no_listener_sasl,
     no_listener_tls,
-    no_record_mode,
     none_if_passthrough,
 )
 from kveil.proxy.config.logins import check_key, check_mechanism
@@ -152,6 +164,7 @@ class SealedAs(_Model):
     """Where the records of a mirrored topic were sealed."""
 
     topic: Topic
+    partition: Literal["same", "any"] = "same"
 
 
 class TopicRule(_Model):
@@ -159,14 +172,35 @@ class TopicRule(_Model):
 
     match: Pattern
     seal: Seal = Seal.BATCH
-    mode: Annotated[Mode, no_record_mode] = Mode.AUTO
+    mode: Mode = Mode.AUTO
     key: Name = DEFAULT_KEY
     accept_keys: Annotated[tuple[Name, ...], list_or_commas] = ()
     accept_plain: bool = False
     stub_codec: StubCodec = StubCodec.AUTO
+    compress: Compress = Compress.NONE
+    fit: Fit = Fit.COMPRESS
+    raise_message_limit: bool = False
+    keys: RecordKeys = RecordKeys.HIDDEN
+    timestamps: Timestamps = Timestamps.TOPIC
+    pass_headers: Annotated[tuple[str, ...], list_or_commas] = ()
+    origin_partition: bool = False
     sealed_as: SealedAs | None = None
 
-    @field_validator("mode", "key", "accept_keys", "accept_plain", "stub_codec", "sealed_as")
+    @field_validator(
+        "mode",
+        "key",
+        "accept_keys",
+        "accept_plain",
+        "stub_codec",
+        "compress",
+        "fit",
+        "raise_message_limit",
+        "keys",
+        "timestamps",
+        "pass_headers",
+        "origin_partition",
+        "sealed_as",
+    )
     @classmethod
     def _only_when_sealed(cls, value: object, info: ValidationInfo) -> object:
         if info.data.get("seal") is Seal.NONE:

@@ -36,7 +36,7 @@ def read_envelope(value: bytes | None) -> Envelope | None:
         return None
     magic, version, mode, suite, extension_length, kid, _, count, plaintext_length = HEADER.unpack_from(value)
     try:
-        key = decode_extensions(value[HEADER.size : HEADER.size + extension_length])
+        key = decode_extensions(value[HEADER.size : HEADER.size + extension_length], mode).block
     except Unopenable:
         return None
     return Envelope(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kveil.protocol.envelope.header import KeyBlock
+from kveil.proxy.keys.keyfile import HidingKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,10 @@ class KeyProvider(Protocol):
 
     def primary_version(self, key_name: str) -> str | None:
         """The version that seals now, as last seen: never asks. None if there is no such key."""
+        ...
+
+    def hiding_key(self) -> HidingKey | None:
+        """What hides records' keys, as last seen: never asks. None if none was made."""
         ...
 
     def refresh(self) -> bool:

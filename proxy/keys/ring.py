@@ -10,7 +10,7 @@ from typing import Final
 
 from kveil.protocol.envelope.errors import Unopenable
 from kveil.protocol.envelope.header import KeyBlock
-from kveil.protocol.envelope.key_schedule import EpochKey, derive_kid, new_epoch_key_secret
+from kveil.protocol.envelope.key_schedule import EpochKey, KeyHidingKey, derive_kid, new_epoch_key_secret
 from kveil.proxy.admin.audit import audit
 from kveil.proxy.config import Limits
 from kveil.proxy.keys.errors import KeyRefused
@@ -35,6 +35,7 @@ class KeyRing:
         self._epochs = Epochs(limits.epoch_key_hours * SECONDS_PER_HOUR)
         self._opened = OpenedKeys(limits.opened_keys)
         self._refused = RefusedKeys(limits.refused_key_seconds)
+        self._hiding: dict[str, KeyHidingKey] = {}
         self._renewals: Flights[tuple[str, str], EpochKey] = Flights()
         self._unwraps: Flights[Place, EpochKey] = Flights()
 
@@ -57,6 +58,14 @@ class KeyRing:
             self._looked = now
             self.reload()
         return self._epochs.current(topic, rule.key, self._provider.primary_version(rule.key), now)
+
+    def hiding_key(self, topic: str) -> KeyHidingKey | None:
+        """What hides the keys of the topic's records in record mode, None if the provider has none."""
+        hiding = self._hiding.get(topic)
+        if hiding is None and (found := self._provider.hiding_key()) is not None:
+            hiding = KeyHidingKey(id=found.id, secret=found.secret, realm=self.realm, topic=topic)
+            self._hiding[topic] = hiding
+        return hiding
 
     async def renew(self, topic: str, rule: Rule) -> EpochKey:
         """A usable epoch key for `topic`, made if there is none. Raises KeyRefused or KeyUnavailable."""

@@ -2,24 +2,37 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from kveil.protocol.kafka.api_table import API_TABLE, ApiKey
 from kveil.protocol.kafka.errors import FrameError
 from kveil.protocol.kafka.messages import decode_response
 from kveil.protocol.kafka.splice import FrozenShape, Want, response_walker
+from kveil.proxy.admin.audit import audit
 from kveil.proxy.apis.metadata import Metadata, learn_names
 from kveil.proxy.errors import ErrorCode, QuestionFailed, Refused
-from kveil.proxy.needs import Need, TopicNameNeed, TopicSettingsNeed
+from kveil.proxy.log import log_limited
+from kveil.proxy.needs import MessageLimitNeed, Need, TopicNameNeed, TopicSettingsNeed
 from kveil.proxy.session import Parked, Session
 from kveil.proxy.topics import TopicSettings
 
 ANSWER_SECONDS = 25
 """How long an answer may take: less than the 30 s after which clients give up on a request."""
 
-_TOPIC = 2
+TOPIC = 2
+SET = 0
+"""The operation that sets a config."""
 _METADATA_BY_ID = 12
-_SETTINGS = ("cleanup.policy", "max.message.bytes")
+TOPIC_SETTINGS = (
+    "cleanup.policy",
+    "compression.type",
+    "max.message.bytes",
+    "message.timestamp.type",
+    "message.timestamp.before.max.ms",
+    "message.timestamp.after.max.ms",
+)
 _DENIED = frozenset({29, 31})
 """TOPIC_AUTHORIZATION_FAILED and CLUSTER_AUTHORIZATION_FAILED."""
 
@@ -46,6 +59,9 @@ class Questions:
             await self._note_failures(
                 parked, map(TopicSettingsNeed, topics), lambda: self._read_settings(parked, topics)
             )
+        for need in parked.needs:
+            if isinstance(need, MessageLimitNeed):
+                await self._note_failures(parked, [need], partial(self._raise_limit, parked, need))
         if ids:
             await self._note_failures(parked, map(TopicNameNeed, ids), lambda: self._read_names(parked, ids))
 
@@ -62,21 +78,62 @@ class Questions:
         if version is None:
             unreadable = TopicSettings(unreadable="the broker doesn't offer DescribeConfigs")
             for topic in topics:
+                self._log_unreadable(topic, str(unreadable.unreadable))
                 shared.topic_settings.learn(topic, unreadable, shared.now())
             return
         resources = [
-            {"resource_type": _TOPIC, "resource_name": topic, "configuration_keys": _SETTINGS} for topic in topics
+            {"resource_type": TOPIC, "resource_name": topic, "configuration_keys": TOPIC_SETTINGS} for topic in topics
         ]
         frame = await self._ask(ApiKey.DESCRIBE_CONFIGS, version, {"resources": resources})
         answer = decode_response(ApiKey.DESCRIBE_CONFIGS, version, frame)
         parked.throttle_ms += round(answer.throttle_time.total_seconds() * 1000)
         results = {result.resource_name: result for result in answer.results}
         for topic in topics:
-            settings = _settings(results.get(topic))
+            settings = read_settings(results.get(topic))
             if isinstance(settings, TopicSettings):
+                if settings.unreadable:
+                    self._log_unreadable(topic, settings.unreadable)
                 shared.topic_settings.learn(topic, settings, shared.now())
             else:
                 parked.failures[TopicSettingsNeed(topic)] = settings
+
+    async def _raise_limit(self, parked: Parked, need: MessageLimitNeed) -> None:
+        """Raise a topic's max.message.bytes (IncrementalAlterConfigs, KIP-339), or go on with the one it has."""
+        cache, now = self._connection.shared.topic_settings, self._connection.shared.now
+        settings = cache.find(need.topic, now())
+        version = await self._version(ApiKey.INCREMENTAL_ALTER_CONFIGS)
+        if settings is None or version is None:
+            raise QuestionFailed("the limit can't be raised now")
+        change = {"name": "max.message.bytes", "config_operation": SET, "value": str(need.max_message_bytes)}
+        resource = {"resource_type": TOPIC, "resource_name": need.topic, "configs": [change]}
+        values = {"resources": [resource], "validate_only": False}
+        frame = await self._ask(ApiKey.INCREMENTAL_ALTER_CONFIGS, version, values)
+        answer = decode_response(ApiKey.INCREMENTAL_ALTER_CONFIGS, version, frame)
+        parked.throttle_ms += round(answer.throttle_time.total_seconds() * 1000)
+        (result,) = answer.responses
+        if result.error_code:
+            log_limited(
+                self._connection.log.warning,
+                "message_limit_not_raised",
+                key=need.topic,
+                topic=need.topic,
+                error=result.error_code.name,
+                reason=result.error_message,
+            )
+            cache.learn(need.topic, replace(settings, is_limit_refused=True), now())
+            raise QuestionFailed(f"the broker answered {result.error_code.name}")
+        audit("topic.limit_raised", need.topic, before=settings.max_message_bytes, after=need.max_message_bytes)
+        cache.learn(need.topic, replace(settings, max_message_bytes=need.max_message_bytes), now())
+
+    def _log_unreadable(self, topic: str, reason: str) -> None:
+        log_limited(
+            self._connection.log.warning,
+            "topic_settings_unreadable",
+            key=topic,
+            topic=topic,
+            reason=f"{reason}: its records are sealed one by one, which is right for every topic. For whole batches "
+            "grant DESCRIBE_CONFIGS on the topic, or set `mode: batch` in its rule if it isn't compacted",
+        )
 
     async def _read_names(self, parked: Parked, ids: list[bytes]) -> None:
         """Learn the names of topic ids (Metadata by id, KIP-516)."""
@@ -123,7 +180,7 @@ class Questions:
             raise QuestionFailed(f"the broker didn't answer within {ANSWER_SECONDS} s") from error
 
 
-def _settings(result: Any) -> TopicSettings | Exception:
+def read_settings(result: Any) -> TopicSettings | Exception:
     """Return what DescribeConfigs says of a topic, or why it says nothing now."""
     if result is None:
         return QuestionFailed("the broker's answer leaves the topic out")
@@ -138,8 +195,12 @@ def _settings(result: Any) -> TopicSettings | Exception:
     policy = values.get("cleanup.policy")
     if policy is None:
         return TopicSettings(unreadable="the broker's answer has no cleanup.policy")
-    limit = values.get("max.message.bytes")
+    numbers = {name: int(value) for name, value in values.items() if value and value.isdecimal()}
     return TopicSettings(
         cleanup_policy=frozenset(part.strip() for part in policy.split(",")),
-        max_message_bytes=int(limit) if limit and limit.isdigit() else None,
+        compression_type=values.get("compression.type"),
+        max_message_bytes=numbers.get("max.message.bytes"),
+        message_timestamp_type=values.get("message.timestamp.type"),
+        message_timestamp_before_max_ms=numbers.get("message.timestamp.before.max.ms"),
+        message_timestamp_after_max_ms=numbers.get("message.timestamp.after.max.ms"),
     )

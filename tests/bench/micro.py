@@ -17,10 +17,12 @@ from rich.table import Table
 from kveil.protocol.envelope import registry
 from kveil.protocol.envelope.batch import peek, seal, unseal
 from kveil.protocol.envelope.header import KeyBlock
-from kveil.protocol.envelope.key_schedule import EpochKey, derive_kid, new_epoch_key_secret
+from kveil.protocol.envelope.key_schedule import EpochKey, KeyHidingKey, derive_kid, new_epoch_key_secret
+from kveil.protocol.envelope.record import peek_records, seal_records, unseal_records
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.protocol.kafka.messages import encode_request, encode_response
 from kveil.protocol.kafka.record_batch import HEADER_LENGTH, check_produced, read_header, write_header
+from kveil.protocol.kafka.records import write_record
 from kveil.protocol.kafka.splice import Edit, request_walker, response_walker, splice
 from kveil.proxy.apis.fetch import Fetch
 from kveil.proxy.apis.metadata import Metadata
@@ -33,6 +35,8 @@ REPEAT_SECONDS = 0.01
 PRODUCE_VERSION, FETCH_VERSION, METADATA_VERSION = 11, 16, 12
 BATCHES = ((1, 100), (1, 1024), (160, 100), (16, 1024), (1000, 100), (950, 1024), (95, 10_240), (10_000, 80))
 """Records and bytes of each."""
+RECORD_BATCHES = ((160, 100), (100, 1024))
+"""The same, in record mode."""
 
 
 def microseconds(call: Callable[[], object]) -> float:
@@ -59,9 +63,9 @@ def epoch_key(topic: str = "bench") -> EpochKey:
     return EpochKey(secret=secret, realm="bench", topic=topic, kid=kid, block=block)
 
 
-def produced_batch(records: int, record_bytes: int) -> bytearray:
-    """A producer's batch. Its records are noise: nothing here looks into them."""
-    section = os.urandom(records * (record_bytes + 10))
+def produced_batch(records: int, record_bytes: int, section: bytes | None = None) -> bytearray:
+    """A producer's batch. Its records are noise unless given: nothing in batch mode looks into them."""
+    section = section or os.urandom(records * (record_bytes + 10))
     header = write_header(
         records=[section],
         base_offset=0,
@@ -106,6 +110,30 @@ def batch_costs(records: int, record_bytes: int) -> dict[str, float]:
         "peek and unseal": microseconds(open_one) - copied,
         "CRC-32C once": microseconds(lambda: crc32c(fresh_batch)),
     }
+
+
+def record_costs(records: int, record_bytes: int) -> dict[str, float]:
+    """Of one record of a batch in record mode: sealed, looked at and opened, with its key hidden and shown."""
+    costs = {}
+    key = epoch_key()
+    hiding_key = KeyHidingKey(id=os.urandom(16), secret=os.urandom(32), realm="bench", topic="bench")
+    written = [write_record(i // 4, i, b"key-%08d" % i, os.urandom(record_bytes)) for i in range(records)]
+    batch = memoryview(produced_batch(records, record_bytes, b"".join(map(b"".join, written))))
+    header = check_produced(batch)
+    for hiding, how in ((hiding_key, "key hidden"), (None, "key shown")):
+
+        def seal_one(hiding: KeyHidingKey | None = hiding) -> bytes:
+            return b"".join(seal_records(batch, header, key=key, hiding=hiding, partition=0))
+
+        sealed = memoryview(seal_one())
+
+        def open_one(hiding: KeyHidingKey | None = hiding, sealed: memoryview = sealed) -> object:
+            peeked = peek_records(sealed, read_header(sealed))
+            return unseal_records(peeked, keys=dict.fromkeys(peeked.keys, key), hiding=hiding, partition=0)
+
+        costs[f"seal, {how}"] = microseconds(seal_one) / records
+        costs[f"peek and unseal, {how}"] = microseconds(open_one) / records
+    return costs
 
 
 def frame_costs() -> dict[str, float]:
@@ -157,7 +185,7 @@ def session_costs(batches: tuple[tuple[int, int], ...]) -> dict[str, float]:
 
 
 def main(given: list[str]) -> int:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.micro", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer kinds of batches")
     options = parser.parse_args(given)
@@ -169,6 +197,11 @@ def main(given: list[str]) -> int:
         size = records * record_bytes
         for what, cost in batch_costs(records, record_bytes).items():
             table.add_row(f"{records}", f"{record_bytes}", f"{size}", what, f"{cost:.2f}", f"{cost * 1000 / size:.3f}")
+    console.print(table)
+    table = Table("records", "bytes of each", "in record mode", "us a record", box=None)
+    for records, record_bytes in RECORD_BATCHES:
+        for what, cost in record_costs(records, record_bytes).items():
+            table.add_row(f"{records}", f"{record_bytes}", what, f"{cost:.2f}")
     console.print(table)
     table = Table("frame", "us", box=None)
     for what, cost in (session_costs(batches) | frame_costs()).items():

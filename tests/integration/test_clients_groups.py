@@ -18,7 +18,7 @@ from tests.support.proxy import Proxy
 
 SECONDS = 60.0
 T = 1_700_000_000_000
-PROTOCOLS = ("classic", "consumer")
+PROTOCOLS = ("classic", pytest.param("consumer", marks=pytest.mark.kafka4))
 
 
 def consumer_of(bootstrap: str, group: str, protocol: str = "classic", **more: Any) -> Consumer:

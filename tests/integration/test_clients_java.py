@@ -58,7 +58,7 @@ def test_console_tools(kafka: Cluster, proxy: Proxy, topic: str):
     assert "\tkey\tvalue" in untimed_lines[0]
 
 
-@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+@pytest.mark.parametrize("protocol", ["classic", pytest.param("consumer", marks=pytest.mark.kafka4)])
 def test_console_consumer_reads_other_clients_records(kafka: Cluster, proxy: Proxy, topic: str, protocol: str):
     """Line by line as from a topic that was never sealed."""
     direct, sealed = f"{topic}-direct", f"{topic}-sealed"
@@ -96,7 +96,7 @@ def test_performance_tools(kafka: Cluster, proxy: Proxy, topic: str):
     assert all(re.fullmatch(rb"[A-Z]{100}", value or b"") for value in values)
 
 
-@pytest.mark.parametrize("protocol", ["CLASSIC", "CONSUMER"])
+@pytest.mark.parametrize("protocol", ["CLASSIC", pytest.param("CONSUMER", marks=pytest.mark.kafka4)])
 def test_verifiable_tools(kafka: Cluster, proxy: Proxy, topic: str, protocol: str):
     """The producer's acknowledged values are the consumer's, record by record."""
     kafka.create_topic(topic)

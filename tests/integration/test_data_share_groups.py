@@ -18,6 +18,8 @@ from tests.support.processes import Child
 from tests.support.proxy import Proxy
 from tests.support.raw_client import RawClient
 
+pytestmark = pytest.mark.kafka4
+
 SECONDS = 60.0
 T = 1_700_000_000_000
 GROUP_RESOURCE = 32

@@ -1,4 +1,5 @@
-"""Compacted topics are refused, also when they become so, and so are topics whose settings may not be read."""
+"""Compacted topics are sealed record by record, also when they become so, and so are topics whose settings may not be
+read."""
 
 import time
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from kveil.protocol.kafka.record_batch import split_batches
+from kveil.proxy.config import Mode
 from tests.support import java
 from tests.support.clients import (
     Record,
@@ -26,31 +29,20 @@ from tests.support.clients import (
 from tests.support.kafka import Cluster, Security, kafka_cluster
 from tests.support.proxy import Proxy, kveil_proxy
 from tests.support.raw_client import RawClient, batch
+from tests.support.records import mode_of
 from tests.support.security import login
 
 SECONDS = 60.0
-NOT_ENOUGH_REPLICAS, POLICY_VIOLATION = 19, 44
-
-
-def java_refusal(bootstrap: str, topic: str, *more: str) -> str:
-    """What the console producer says of a record that is refused."""
-    reach = ("--bootstrap-server", bootstrap, "--topic", topic, *more)
-    done = java.java_tool(java.CONSOLE_PRODUCER, *reach, stdin="secret\n", check=False)
-    return done.stdout + done.stderr
+NOT_ENOUGH_REPLICAS = 19
 
 
 @pytest.mark.parametrize("policy", ["compact", "compact,delete"])
-def test_a_compacted_topic_is_refused(kafka: Cluster, proxy: Proxy, topic: str, policy: str):
-    """With an error that is final and, for clients that show it, a text that helps. Nothing is stored."""
+def test_a_compacted_topic_is_sealed_record_by_record(kafka: Cluster, proxy: Proxy, topic: str, policy: str):
     kafka.create_topic(topic, config={"cleanup.policy": policy})
-    assert librdkafka_refusal(proxy.bootstrap, topic).code() == KafkaError.POLICY_VIOLATION
-    said = java_refusal(proxy.bootstrap, topic)
-    assert "PolicyViolationException" in said
-    assert f"topic {topic} has compact in its cleanup.policy" in said
-    assert "seal: none" in said
-    assert kafka.stored_bytes(topic) == b""
-    refused = [line for line in proxy.events("produce_refused") if line["topic"] == topic]
-    assert refused[0]["error"] == "POLICY_VIOLATION"
+    reach = ("--bootstrap-server", proxy.bootstrap, "--topic", topic, "--reader-property", "parse.key=true")
+    java.java_tool(java.CONSOLE_PRODUCER, *reach, stdin="key\tsecret\n")
+    assert [(record.key, record.value) for record in librdkafka_read(proxy.bootstrap, topic)] == [(b"key", b"secret")]
+    assert mode_of(kafka.stored_bytes(topic)) is Mode.RECORD
 
 
 def set_policy(bootstrap: str, topic: str, policy: str) -> None:
@@ -63,10 +55,12 @@ def set_policy(bootstrap: str, topic: str, policy: str) -> None:
 def test_a_change_through_the_proxy_counts_at_once(kafka: Cluster, proxy: Proxy, topic: str):
     kafka.create_topic(topic)
     with RawClient(proxy.bootstrap) as client:
-        for policy, expected in (("delete", 0), ("compact", POLICY_VIOLATION), ("delete", 0)):
+        for policy in ("delete", "compact", "delete"):
             set_policy(proxy.bootstrap, topic, policy)
             assert kafka.topic_config(topic)["cleanup.policy"] == policy
-            assert client.produce({topic: {0: batch([b"one"])}})[topic, 0][0] == expected
+            assert client.produce({topic: {0: batch([b"one"])}})[topic, 0][0] == 0
+    stored = [mode_of(bytes(view)) for view in split_batches(kafka.stored_bytes(topic))]
+    assert stored == [Mode.BATCH, Mode.RECORD, Mode.BATCH]
 
 
 def test_a_topic_that_comes_back_compacted(kafka: Cluster, proxy: Proxy, topic: str):
@@ -77,31 +71,33 @@ def test_a_topic_that_comes_back_compacted(kafka: Cluster, proxy: Proxy, topic: 
     admin.delete_topics([topic], operation_timeout=SECONDS)[topic].result(SECONDS)
     kafka._admin._wait_for_topic(topic, 0)
     kafka.create_topic(topic, config={"cleanup.policy": "compact"})
-    assert librdkafka_refusal(proxy.bootstrap, topic).code() == KafkaError.POLICY_VIOLATION
+    librdkafka_produce(proxy.bootstrap, topic, [Record(key=b"k", value=b"two")])
+    assert mode_of(kafka.stored_bytes(topic)) is Mode.RECORD
 
 
 def test_a_change_from_elsewhere_is_noticed_by_the_brokers_answer(kafka: Cluster, proxy: Proxy, topic: str):
-    """It refuses stubs, which have no keys. The client is told to try again, and then the reason."""
+    """It refuses stubs, which have no keys. The client is told to try again, and then it goes in the other mode."""
     kafka.create_topic(topic)
     with RawClient(proxy.bootstrap) as client:
         assert client.produce({topic: {0: batch([b"one", b"two"])}})[topic, 0] == (0, 0)
         kafka.alter_topic_config(topic, {"cleanup.policy": "compact"})
         answers = [client.produce({topic: {0: batch([b"three", b"four"])}})[topic, 0][0] for _ in range(2)]
-        assert answers == [NOT_ENOUGH_REPLICAS, POLICY_VIOLATION]
+        assert answers == [NOT_ENOUGH_REPLICAS, 0]
+        assert [value for _, value in client.fetch(topic).values] == [b"one", b"two", b"three", b"four"]
         kafka.alter_topic_config(topic, {"cleanup.policy": "delete"})
 
 
-def test_clients_end_with_the_reason(kafka: Cluster, proxy: Proxy, topic: str):
+def test_clients_do_not_notice(kafka: Cluster, proxy: Proxy, topic: str):
     """The same with a client that tries again by itself."""
     kafka.create_topic(topic)
     sender = Sender(proxy.bootstrap, topic, linger_ms=100)
-    for expected in ([], [KafkaError.POLICY_VIOLATION] * 5):
+    for _ in range(2):
         for number in range(5):
-            sender.send(Record(value=b"%d" % number))
+            sender.send(Record(key=b"k", value=b"%d" % number))
         sender.flush()
-        assert [error.code() for error in sender.errors] == expected
         kafka.alter_topic_config(topic, {"cleanup.policy": "compact"})
-    assert sender.delivered == 5
+    assert (sender.delivered, sender.errors) == (10, [])
+    assert [record.value for record in librdkafka_read(proxy.bootstrap, topic)] == [b"0", b"1", b"2", b"3", b"4"] * 2
 
 
 def test_settings_are_read_again_in_time(kafka: Cluster, topic: str):
@@ -112,9 +108,9 @@ def test_settings_are_read_again_in_time(kafka: Cluster, topic: str):
         assert client.produce({topic: {0: batch([b"one"])}})[topic, 0] == (0, 0)
         kafka.alter_topic_config(topic, {"cleanup.policy": "compact"})
         changed = time.monotonic()
-        while (answer := client.produce({topic: {0: batch([b"more"])}})[topic, 0][0]) == 0:
+        while Mode.RECORD not in {mode_of(bytes(view)) for view in split_batches(kafka.stored_bytes(topic))}:
+            assert client.produce({topic: {0: batch([b"more"])}})[topic, 0][0] == 0
             assert time.monotonic() - changed < 10
-        assert answer == POLICY_VIOLATION
 
 
 @pytest.fixture(scope="module")
@@ -134,17 +130,17 @@ def alices(guarded: Cluster, topic: str) -> str:
 
 
 def test_without_describe_configs(guarded: Cluster, alices: str):
-    """Refused, and both remedies are named."""
+    """Nothing is known of the topic: record mode, which is right everywhere. The log says how to get the other."""
     guarded.allow("alice", ResourceType.GROUP, "*", AclOperation.READ)
     with kveil_proxy(guarded.bootstrap) as proxy:
         settings = guarded.client_settings(login("alice"), bootstrap=proxy.bootstrap)
-        assert librdkafka_refusal(settings, alices).code() == KafkaError.POLICY_VIOLATION
-        with java.properties_file(guarded.java_settings(login("alice"), bootstrap=proxy.bootstrap)) as path:
-            said = java_refusal(proxy.bootstrap, alices, "--command-config", path)
-        assert "DESCRIBE_CONFIGS" in said
-        assert "mode: batch" in said
-        assert "DESCRIBE_CONFIGS" in proxy.events("produce_refused")[0]["reason"]
-    assert guarded.stored_bytes(alices) == b""
+        sent = [Record(key=b"k", value=b"%d" % number) for number in range(5)]
+        librdkafka_produce(settings, alices, sent)
+        assert [record.value for record in librdkafka_read(settings, alices)] == [record.value for record in sent]
+        (line,) = proxy.events("topic_settings_unreadable")
+        assert line["topic"] == alices
+        assert all(part in line["reason"] for part in ("DESCRIBE_CONFIGS", "mode: batch"))
+    assert mode_of(guarded.stored_bytes(alices)) is Mode.RECORD
 
 
 @pytest.mark.parametrize("remedy", ["mode: batch", "grant"])
@@ -158,7 +154,7 @@ def test_with_either_remedy(guarded: Cluster, alices: str, remedy: str):
         sent = [Record(value=b"%d" % number) for number in range(50)]
         librdkafka_produce(settings, alices, sent)
         assert [record.value for record in untimed(librdkafka_read(settings, alices))] == [r.value for r in sent]
-    assert b"\xc5\x4b\x56" in guarded.stored_bytes(alices)
+    assert mode_of(guarded.stored_bytes(alices)) is Mode.BATCH
 
 
 def test_the_brokers_own_refusals_pass(guarded: Cluster, alices: str):

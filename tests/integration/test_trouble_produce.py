@@ -10,7 +10,7 @@ from tests.support.proxy import Proxy, kveil_proxy
 from tests.support.raw_client import RawClient, batch
 from tests.support.waiting import wait_until
 
-NONE, CORRUPT_MESSAGE, UNKNOWN_TOPIC, NOT_ENOUGH_REPLICAS, POLICY_VIOLATION = 0, 2, 3, 19, 44
+NONE, CORRUPT_MESSAGE, UNKNOWN_TOPIC, MESSAGE_TOO_LARGE, NOT_ENOUGH_REPLICAS = 0, 2, 3, 10, 19
 SECONDS = 30.0
 
 
@@ -28,12 +28,12 @@ def client(proxy: Proxy) -> Iterator[RawClient]:
 
 @pytest.fixture
 def topics(kafka: Cluster, topic: str) -> tuple[str, str, str]:
-    """Two ordinary topics, and one that can't be sealed in batches."""
-    first, second, compacted = f"{topic}-1", f"{topic}-2", f"{topic}-compacted"
+    """Two ordinary topics, and one that has no room for any batch."""
+    first, second, refused = f"{topic}-1", f"{topic}-2", f"{topic}-refused"
     kafka.create_topic(first, partitions=3)
     kafka.create_topic(second)
-    kafka.create_topic(compacted, partitions=2, config={"cleanup.policy": "compact"})
-    return first, second, compacted
+    kafka.create_topic(refused, partitions=2, config={"max.message.bytes": 50})
+    return first, second, refused
 
 
 def spoilt(values: list[bytes]) -> bytes:
@@ -44,10 +44,10 @@ def spoilt(values: list[bytes]) -> bytes:
 
 def test_refused_partitions_among_many(kafka: Cluster, client: RawClient, topics: tuple[str, str, str]):
     """A whole topic and one partition of another are refused; the answer has all, in the order of the request."""
-    first, second, compacted = topics
+    first, second, refused = topics
     sent = {
         first: {2: batch([b"a"]), 0: spoilt([b"b"]), 1: batch([b"c", b"d"])},
-        compacted: {0: batch([b"e"]), 1: batch([b"f"])},
+        refused: {0: batch([b"e"]), 1: batch([b"f"])},
         second: {0: batch([b"g"])},
         f"{first}-unknown": {0: batch([b"h"])},
     }
@@ -58,8 +58,8 @@ def test_refused_partitions_among_many(kafka: Cluster, client: RawClient, topics
             (first, 2): NONE,
             (first, 0): CORRUPT_MESSAGE,
             (first, 1): NONE,
-            (compacted, 0): POLICY_VIOLATION,
-            (compacted, 1): POLICY_VIOLATION,
+            (refused, 0): MESSAGE_TOO_LARGE,
+            (refused, 1): MESSAGE_TOO_LARGE,
             (second, 0): NONE,
             (f"{first}-unknown", 0): UNKNOWN_TOPIC,
         }
@@ -68,31 +68,30 @@ def test_refused_partitions_among_many(kafka: Cluster, client: RawClient, topics
     assert client.fetch(first, 2).values == [(0, b"a"), (1, b"a")]
     assert client.fetch(second).values == [(0, b"g"), (1, b"g")]
     with RawClient(kafka.bootstrap) as direct:
-        empty = direct.fetch_all({first: {0: 0}, compacted: {0: 0, 1: 0}})
+        empty = direct.fetch_all({first: {0: 0}, refused: {0: 0, 1: 0}})
     assert [each.high_watermark for each in empty.values()] == [0, 0, 0]
 
 
 def test_nothing_left_to_send(client: RawClient, topics: tuple[str, str, str]):
     """The proxy answers by itself, between the broker's answers and in their order."""
-    first, _, compacted = topics
+    first, _, refused = topics
     client.send_produce({first: {0: batch([b"before"])}})
-    client.send_produce({compacted: {0: batch([b"refused"])}, first: {0: spoilt([b"refused"])}})
+    client.send_produce({refused: {0: batch([b"refused"])}, first: {0: spoilt([b"refused"])}})
     client.send_produce({first: {0: batch([b"after"])}})
     answers = [client.receive(0, 9) for _ in range(3)]
     codes = [[int(p.error_code) for t in each.responses for p in t.partition_responses] for each in answers]
-    assert codes == [[NONE], [POLICY_VIOLATION, CORRUPT_MESSAGE], [NONE]]
-    refused = answers[1].responses[0].partition_responses[0]
-    assert "compact" in refused.error_message
+    assert codes == [[NONE], [MESSAGE_TOO_LARGE, CORRUPT_MESSAGE], [NONE]]
+    assert "max.message.bytes" in answers[1].responses[0].partition_responses[0].error_message
     assert client.fetch(first).values == [(0, b"before"), (1, b"after")]
 
 
 def test_acks_0_with_a_refusal(kafka: Cluster, proxy: Proxy, client: RawClient, topics: tuple[str, str, str]):
     """There is no answer that could say so: the good ones are stored, then the connection ends."""
-    first, second, compacted = topics
+    first, second, refused = topics
     client.metadata(first)
     client.send_produce({first: {0: batch([b"before"])}}, acks=0)
     good = batch([b"good"])
-    client.send_produce({first: {1: good}, compacted: {0: batch([b"bad"])}, second: {0: good}}, acks=0)
+    client.send_produce({first: {1: good}, refused: {0: batch([b"bad"])}, second: {0: good}}, acks=0)
     assert client.is_closed_by_peer()
     with RawClient(proxy.bootstrap) as other:
         places = {first: {0: 0, 1: 0}, second: {0: 0}}
@@ -122,7 +121,7 @@ def test_acks_0_and_gone(kafka: Cluster, proxy: Proxy, topic: str):
 
 def test_librdkafka_hears_of_its_refusals(proxy: Proxy, topics: tuple[str, str, str]):
     """Batches for all topics in one request or several: each record's own report is right, and nobody turns fatal."""
-    compacted = topics[2]
+    refused = topics[2]
     reports: list[tuple[str, KafkaError | None]] = []
     with Producer({"bootstrap.servers": proxy.bootstrap, "enable.idempotence": True, "linger.ms": 20}) as producer:
         for number in range(300):
@@ -131,18 +130,18 @@ def test_librdkafka_hears_of_its_refusals(proxy: Proxy, topics: tuple[str, str, 
             )
         assert producer.flush(SECONDS) == 0
     assert len(reports) == 300
-    assert all((error is None) is (name != compacted) for name, error in reports)
+    assert all((error is None) is (name != refused) for name, error in reports)
     codes = {error.code() for _, error in reports if error}
-    assert codes <= {KafkaError.POLICY_VIOLATION, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER}
-    assert KafkaError.POLICY_VIOLATION in codes
-    wait_until(lambda: any(line["topic"] == compacted for line in proxy.events("produce_refused")))
-    lines = [line for line in proxy.events("produce_refused") if line["topic"] == compacted]
-    assert {line["error"] for line in lines} >= {"POLICY_VIOLATION"}
+    assert codes <= {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER}
+    assert KafkaError.MSG_SIZE_TOO_LARGE in codes
+    wait_until(lambda: any(line["topic"] == refused for line in proxy.events("produce_refused")))
+    lines = [line for line in proxy.events("produce_refused") if line["topic"] == refused]
+    assert {line["error"] for line in lines} >= {"MESSAGE_TOO_LARGE"}
     assert 0 < len(lines) <= 4  # two partitions, repeats held back
 
 
 def test_topic_that_becomes_compacted(kafka: Cluster, proxy: Proxy, topic: str):
-    """The settings that were read stay for a minute, and the broker knows better: a retry, then the true reason."""
+    """The settings that were read stay for a minute, and the broker knows better: a retry, then the other mode."""
     kafka.create_topic(topic)
     with RawClient(proxy.bootstrap) as client:
         two = batch([b"one", b"two"])
@@ -153,6 +152,6 @@ def test_topic_that_becomes_compacted(kafka: Cluster, proxy: Proxy, topic: str):
             codes.append(client.produce({topic: {0: two}})[topic, 0][0])
             assert len(codes) < 1000
         codes.append(client.produce({topic: {0: two}})[topic, 0][0])
-        assert codes[-2:] == [NOT_ENOUGH_REPLICAS, POLICY_VIOLATION]
+        assert codes[-2:] == [NOT_ENOUGH_REPLICAS, NONE]
         stored = [value for _, value in client.fetch(topic).values]
         assert stored == [b"one", b"two"] * codes.count(NONE)

@@ -62,7 +62,7 @@ def test_several_errors_at_once(proxy: Proxy):
     said = refusal(
         proxy,
         upstream={"bootstrap": ["broker"], "tls": {"ca": "/nowhere/ca.pem"}, "sasl": "kerberos"},
-        topics=[{"match": "*", "seal": "maybe"}, {"match": "orders", "mode": "record"}],
+        topics=[{"match": "*", "seal": "maybe"}, {"match": "orders", "mode": "records"}],
         limits={"frame_bytes": 12, "drain_second": 3},
         skip=["orders/x/1-2"],
         broker_ports={"count": 0},

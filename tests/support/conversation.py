@@ -109,6 +109,7 @@ def make_shared(
         topic_names=TopicNames(),
         topic_settings=SettingsCache(settings.limits.topic_settings_seconds),
         now=clock,
+        unix_time=clock,
     )
 
 

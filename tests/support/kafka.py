@@ -10,6 +10,7 @@ or file.
 """
 
 import base64
+import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from tests.support.broker_config import BrokerPorts, broker_properties
 from tests.support.client_settings import aiokafka_settings, java_settings, librdkafka_settings
 from tests.support.cluster_admin import ClusterAdmin
 from tests.support.containers import choose_launcher
+from tests.support.jvm import KAFKA_VERSION
 from tests.support.node import BrokerNode
 from tests.support.ports import reserved_ports
 from tests.support.security import Certificates, Login, Security, scram_arguments
@@ -165,14 +167,18 @@ def kafka_cluster(
     java_options: Sequence[str] = (),
     folder: Path | None = None,
     first_id: int = 0,
+    version: str | None = None,
 ) -> Iterator[Cluster]:
-    """Run a cluster for the length of a `with` block; node ids count from `first_id`."""
+    """Run a cluster for the length of a `with` block; node ids count from `first_id`.
+
+    Without a version it is the one that TEST_KAFKA_VERSION names, or else the usual one.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="kveil-kafka-", dir=folder, ignore_cleanup_errors=True) as work,
         reserved_ports(3 * nodes) as free,
     ):
         base = Path(work)
-        launcher = choose_launcher(base)
+        launcher = choose_launcher(base, version or os.environ.get("TEST_KAFKA_VERSION", KAFKA_VERSION))
         certificates = Certificates.make(base / "tls") if security.tls else None
         ports = {
             first_id + each: BrokerPorts(

@@ -112,6 +112,14 @@ class Lines:
                 raise TimeoutError(f"no further line in time; so far: {self._lines[-20:]}")
             return len(self._lines) > at
 
+    def read_until(self, last: str, timeout: float) -> Iterator[str]:
+        """Give line after line, from the first, up to the one that is this text."""
+        for line in self.read(timeout):
+            if line == last:
+                return
+            yield line
+        raise ChildFailedError(f"ended without saying {last!r}:\n" + "\n".join(self.so_far()[-40:]))
+
     def wait_for(self, text: str, timeout: float) -> str:
         """Wait for a line that contains the text."""
         for line in self.read(timeout):

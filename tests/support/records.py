@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from struct import pack_into
 from typing import Any
 
-from kveil.protocol.envelope.batch import seal
+from kveil.protocol.envelope.batch import peek, seal
+from kveil.protocol.envelope.errors import OtherMode
+from kveil.protocol.envelope.record import peek_records
 from kveil.protocol.kafka.record_batch import check_produced, read_header, split_batches
+from kveil.proxy.config import Mode
 from kveil.proxy.context import Shared
 from tests.vectors.reference import Batch, client_records, record
 
@@ -48,6 +51,17 @@ def sealed(shared: Shared, topic: str, partition: int, batch: bytes, *, offset: 
     key = asyncio.run(shared.keys.renew(topic, rule or shared.policy.rule_for(topic)))
     view = memoryview(bytearray(batch))
     return at_offset(b"".join(map(bytes, seal(view, check_produced(view), key=key, partition=partition))), offset)
+
+
+def mode_of(records: bytes | None) -> Mode:
+    """How the first batch of a record set is sealed."""
+    view = next(split_batches(records or b""))
+    try:
+        peek(view, read_header(view))
+    except OtherMode:
+        peek_records(view, read_header(view))
+        return Mode.RECORD
+    return Mode.BATCH
 
 
 def tampered(batch: bytes) -> bytes:

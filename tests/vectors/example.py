@@ -1,7 +1,8 @@
-"""The worked example of FORMAT.md, section 12, as the text that stands there."""
+"""The worked examples of FORMAT.md, section 12, as the text that stands there."""
 
 import textwrap
 
+from tests.vectors.record_reference import Plain, RecordSealer
 from tests.vectors.reference import Batch, Sealer, hkdf_expand, lp, place, record, u
 
 
@@ -10,7 +11,14 @@ def sealer() -> Sealer:
     return Sealer(client=client, topic="orders", partition=3)
 
 
+def record_sealer() -> RecordSealer:
+    client = Batch(b"", 2, max_timestamp=1_700_000_000_005)
+    records = [Plain(b"k", b"hello"), Plain(b"k", None, delta=5)]
+    return RecordSealer(client=client, topic="orders", partition=3, records=records)
+
+
 def text() -> str:
+    """Batch mode."""
     s = sealer()
     plaintext, envelope = s.made_plaintext(), s.made_envelope()
     block = s.made_block()
@@ -35,6 +43,39 @@ def text() -> str:
         ("record 0's key", s.record_key or b""),
         ("sealed batch", s.seal()),
     ]
+    return listed(rows)
+
+
+def record_text() -> str:
+    """Record mode."""
+    s = record_sealer()
+    made = s.key_and_base()
+    rows = [
+        ("client's batch", s.made_client()),
+        ("PK", s.hiding or b""),
+        ("id of PK", s.hiding_id),
+        ("extensions", s.extensions_of(0)),
+        ("record key", made[:32]),
+        ("base12", made[32:]),
+        ("wire key", s.hidden(0) or b""),
+        ("record 0, envelope header", s.envelope_of(0)[:56]),
+        ("record 0, plaintext", s.plaintext_of(0)),
+        ("record 0, nonce", u(int.from_bytes(made[32:], "big"), 12)),
+        ("record 0, ciphertext and tag", ciphertext(s, 0)),
+        ("record 1, envelope header", s.envelope_of(1)[:56]),
+        ("record 1, plaintext", s.plaintext_of(1)),
+        ("record 1, nonce", u(int.from_bytes(made[32:], "big") ^ 1, 12)),
+        ("record 1, ciphertext and tag", ciphertext(s, 1)),
+        ("sealed batch", s.seal()),
+    ]
+    return listed(rows)
+
+
+def ciphertext(sealer: RecordSealer, i: int) -> bytes:
+    return sealer.envelope_of(i)[56 + len(sealer.extensions_of(i)) :]
+
+
+def listed(rows: list[tuple[str, bytes]]) -> str:
     out = []
     for name, value in rows:
         out.append(f"{name} ({len(value)})")

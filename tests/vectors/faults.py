@@ -146,9 +146,16 @@ def record_0() -> Iterator[Fault]:
         yield Fault(f"magic, byte {at}", none, Sealer(envelope=flip(at)))
     yield Fault(
         "null value with record mode's header",
-        "mode not supported yet",
+        "sealed in another mode",
         Sealer(record_0=lambda r: ref.record(0, b"k", None, headers=b"\x02\x0akveil\x02v")),
     )
+    yield Fault(
+        "null value with record mode's header behind another",
+        "sealed in another mode",
+        Sealer(record_0=lambda r: ref.record(0, b"k", None, headers=b"\x04\x02k\x02v\x0akveil\x02v")),
+    )
+    yield Fault("removed, stubs remain", none, Sealer(record_0=lambda r: b"", outer={"count": 2}))
+    yield Fault("removed, one stub remains", none, lambda: ref.Batch(ref.stubs(2), 1, last_offset_delta=1).encode())
 
 
 def header() -> Iterator[Fault]:
@@ -158,7 +165,7 @@ def header() -> Iterator[Fault]:
     for mode in (0, 4, 255):
         yield Fault(f"mode {mode}", "mode", Sealer(mode=mode))
     for mode in (2, 3):
-        yield Fault(f"mode {mode}", "mode not supported yet", Sealer(mode=mode))
+        yield Fault(f"mode {mode}", "sealed in another mode", Sealer(mode=mode))
     for suite in (0, 2, 255):
         yield Fault(f"suite {suite}", "suite", Sealer(suite=suite))
     size = len(BLOCK) + 3
@@ -194,10 +201,15 @@ def extensions() -> Iterator[Fault]:
     yield Fault("two key blocks", "extensions out of order", Sealer(extensions=lambda b: b + b))
     yield Fault("descending", "extensions out of order", Sealer(extensions=lambda b: b + extra))
     yield Fault("the same twice", "extensions out of order", Sealer(extensions=lambda b: extra + extra + b))
-    for kind in (0x80, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0xFF):
+    for kind in (0x80, 0x82, 0x83, 0x84, 0x85, 0x87, 0xFF):
         pair = (lambda b, k=kind: bytes([k, 0, 0]) + b) if kind < 0x81 else (lambda b, k=kind: b + bytes([k, 0, 0]))
         yield Fault(f"critical extension {kind:#x}", "unknown critical extension", Sealer(extensions=pair))
     bad = "extensions malformed"
+    for size in (0, 3, 5):
+        origin = b"\x86" + lp(bytes(size))
+        yield Fault(f"origin partition of {size} bytes", bad, Sealer(extensions=lambda b, o=origin: b + o))
+    hiding = b"\x85" + lp(bytes(16))
+    yield Fault("key-hiding key", "unknown critical extension", Sealer(extensions=lambda b: b + hiding))
     yield Fault("one byte too many", bad, Sealer(extensions=lambda b: b + b"\x90"))
     yield Fault("two bytes too many", bad, Sealer(extensions=lambda b: b + b"\x90\x00"))
     yield Fault("body longer than the extensions", bad, Sealer(extensions=lambda b: b[:1] + u(len(b) - 2, 2) + b[3:]))
@@ -236,6 +248,19 @@ def keys() -> Iterator[Fault]:
     yield Fault("another realm", wrap, Sealer(), {"realm": "demo2"})
     yield Fault("a border moved between realm and topic", wrap, Sealer(), {"realm": "demoo", "topic": "rders"})
     yield Fault("another partition", "commitment", Sealer(), {"partition": 2})
+    origin = "origin partition differs"
+    named = {partition: b"\x86" + lp(u(partition, 4)) for partition in (3, 4)}
+    yield Fault("another origin partition", origin, Sealer(extensions=lambda b: b + named[4]))
+    yield Fault("read at another partition", origin, Sealer(extensions=lambda b: b + named[3]), {"partition": 2})
+    yield Fault(
+        "another partition, any wanted, none named", "commitment", Sealer(), {"partition": 2, "any_partition": True}
+    )
+    yield Fault(
+        "origin partition a lie, any wanted",
+        "commitment",
+        Sealer(extensions=lambda b: b + named[4]),
+        {"any_partition": True},
+    )
     yield Fault("another key-encryption key", wrap, Sealer(), {"kek": bytes(32).hex()})
     yield Fault("another topic, key known", kid, Sealer(), direct | {"topic": "orders2"})
     yield Fault("another realm, key known", kid, Sealer(), direct | {"realm": "demo2"})

@@ -27,6 +27,7 @@ def compressed(codec: int) -> Batch:
 
 
 IDEMPOTENT = {"producer_id": 4711, "producer_epoch": 2, "base_sequence": 99}
+ORIGIN = b"\x86\x00\x04\x00\x00\x00\x03"
 EXTRA = b"\x05\x00\x03abc"  # not critical, unknown
 
 CASES = [
@@ -79,6 +80,13 @@ CASES = [
     Opening("compressed by the proxy", Sealer(flags=1, section=ref.zstd_raw)),
     Opening("compressed by the proxy, padded", Sealer(flags=1, section=ref.zstd_raw, pad=bytes(5))),
     Opening("an unknown extension that is not critical", Sealer(extensions=lambda block: EXTRA + block)),
+    Opening("origin partition", Sealer(extensions=lambda block: block + ORIGIN)),
+    Opening(
+        "origin partition, any wanted",
+        Sealer(extensions=lambda block: block + ORIGIN),
+        {"any_partition": True, "partition": 7},
+    ),
+    Opening("no origin partition, any wanted", Sealer(), {"any_partition": True}),
     Opening("highest partition", Sealer(partition=2**31 - 1)),
     Opening("realm beyond ASCII", Sealer(realm="Größe ☂")),
     Opening("provider 2", Sealer(provider=2, mechanism=2, wrapped=b"vault:v1:abc"), {"secret": bytes(range(32)).hex()}),

@@ -7,7 +7,7 @@ from kveil.protocol.envelope.errors import Unopenable
 from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.wrap import unwrap_epoch_key, wrap_epoch_key
 from kveil.proxy.keys.errors import KeyFileError, KeyRefused, KeyUnavailable
-from kveil.proxy.keys.keyfile import KeyFile
+from kveil.proxy.keys.keyfile import HidingKey, KeyFile
 from kveil.proxy.keys.keyfile_store import Stamp, read_key_file, stamp_of
 from kveil.proxy.keys.provider import KeyDescription, ProviderDescription
 from kveil.proxy.log import get_logger
@@ -68,6 +68,10 @@ class KeyFileProvider:
         """The version that seals now."""
         return self._content.primaries.get(key_name)
 
+    def hiding_key(self) -> HidingKey:
+        """The file's key-hiding key. It has always one."""
+        return self._content.key_hiding_key
+
     def refresh(self) -> bool:
         """Reads the file again if it has changed. One that can't be used leaves the old content in place."""
         stamp = stamp_of(self._path)
@@ -87,6 +91,10 @@ class KeyFileProvider:
     def _check_successor(self, content: KeyFile) -> None:
         if content.realm != self.realm:
             msg = f"its realm is {content.realm}, and this process runs for {self.realm}: a restart is needed"
+            raise KeyFileError(msg)
+        if content.key_hiding_key.id != self._content.key_hiding_key.id:
+            # Records with equal keys would stand under two wire keys, and compaction would keep both.
+            msg = "it has another key-hiding key, which must never change while there is data"
             raise KeyFileError(msg)
 
     def describe(self) -> ProviderDescription:

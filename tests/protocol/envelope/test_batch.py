@@ -42,9 +42,13 @@ def sealed_bytes(client, **options):
     return b"".join(seal(view, check_produced(view), key=KEY, partition=PARTITION, **options))
 
 
-def opened(stored, partition=PARTITION):
+def opened(stored, partition=PARTITION, **options):
     view = memoryview(stored)
-    return b"".join(unseal(peek(view, read_header(view)), key=KEY, partition=partition))
+    return b"".join(unseal(peek(view, read_header(view)), key=KEY, partition=partition, **options))
+
+
+def at_offset(client, offset):
+    return offset.to_bytes(8, "big") + client[8:]
 
 
 def broker_stores(stored, codec=None, **changes):
@@ -192,6 +196,39 @@ class TestBothWays:
         client = client_batch(40, codec)
         assert len(sealed_bytes(client, compress=True)) == len(sealed_bytes(client))
         assert opened(sealed_bytes(client, compress=True)) == client
+
+
+class TestOriginPartition:
+    def test_any_partition_reads_what_names_its_own(self):
+        client = client_batch(3)
+        stored = sealed_bytes(client, origin_partition=True)
+        assert opened(stored) == opened(stored, 9, any_partition=True) == client
+        with pytest.raises(Unopenable, match="origin partition"):
+            opened(stored, 9)
+
+    def test_none_named(self):
+        with pytest.raises(Unopenable, match="commitment"):
+            opened(sealed_bytes(client_batch(3)), 9, any_partition=True)
+
+
+class TestACompactedTopic:
+    """A topic that was switched to compaction: the log cleaner removes the stubs, whose key is null."""
+
+    @pytest.mark.parametrize("count", [1, 2, 20, 300])
+    @pytest.mark.parametrize("codec", CODECS)
+    def test_record_0_alone_opens(self, count, codec):
+        client = client_batch(count)
+        stored = sealed_bytes(client, stub_codec=StubCodec.NONE)
+        first = stored[61 : 61 + reference.first_record_end(stored[61:])]
+        fields = {"attributes": codec, "last_offset_delta": count - 1, "base_offset": 70}
+        cleaned = Batch(compression.compress(codec, first), 1, **fields).encode()
+        assert opened(cleaned) == at_offset(client, 70)
+
+    def test_stubs_alone_do_not(self):
+        stored = sealed_bytes(client_batch(3), stub_codec=StubCodec.NONE)
+        stubs = stored[61 + reference.first_record_end(stored[61:]) :]
+        with pytest.raises(NotSealed):
+            opened(Batch(stubs, 2, last_offset_delta=2).encode())
 
 
 class TestSecrecy:

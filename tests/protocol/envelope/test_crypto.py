@@ -28,6 +28,31 @@ def test_hkdf_expand_is_the_references(length):
     assert crypto.hkdf_expand(b"k" * 32, b"info", length) == reference.hkdf_expand(b"k" * 32, b"info", length)
 
 
+@pytest.mark.parametrize("length", [32, 64])
+def test_one_block_is_the_same(length):
+    block = crypto.HkdfBlock(b"k" * 32, b"begins alike ")
+    for end in (b"", b"one", b"another" * 50):
+        assert block(end, length) == reference.hkdf_expand(b"k" * 32, b"begins alike " + end, length)
+
+
+class TestRecordCipher:
+    KEY, BASE = b"k" * 32, bytes(range(12))
+
+    @pytest.mark.parametrize("index", [0, 1, 255, 256, 2**20 - 1])
+    def test_the_index_is_in_the_nonce(self, index):
+        nonce = (int.from_bytes(self.BASE, "big") ^ index).to_bytes(12, "big")
+        cipher = crypto.RecordCipher(self.KEY, self.BASE)
+        assert cipher.encrypt(index, b"plain", b"") == crypto.encrypt(self.KEY, nonce, b"plain")
+        assert cipher.decrypt(index, cipher.encrypt(index, b"plain", b"aad"), b"aad", "why") == b"plain"
+
+    def test_anything_else_raises(self):
+        cipher = crypto.RecordCipher(self.KEY, self.BASE)
+        sealed = cipher.encrypt(7, b"plain", b"aad")
+        for index, data, aad in ((8, sealed, b"aad"), (7, sealed, b"aae"), (7, sealed[:-1], b"aad"), (7, b"", b"aad")):
+            with pytest.raises(Unopenable, match=r"^why$"):
+                cipher.decrypt(index, data, aad, "why")
+
+
 @pytest.mark.parametrize("length", [0, -1, 255 * 64 + 1])
 def test_hkdf_expand_gives_no_other_lengths(length):
     with pytest.raises(ValueError, match="1 to 16320"):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kveil.protocol.envelope import registry
 from kveil.protocol.envelope.errors import Unopenable
-from kveil.protocol.envelope.header import HEADER, KeyBlock, decode_extensions, encode_extensions, lp
+from kveil.protocol.envelope.header import HEADER, KeyBlock, decode_extensions, encode_extensions, extend, lp
 from tests.vectors import reference
 
 PAIRS = [(provider, mechanism) for provider, allowed in registry.ALLOWED_MECHANISMS.items() for mechanism in allowed]
@@ -36,7 +36,7 @@ blocks = st.builds(
 def test_a_key_block_both_ways(block):
     body = block.encode()
     assert KeyBlock.decode(body) == block
-    assert decode_extensions(encode_extensions(block)) == block
+    assert decode_extensions(encode_extensions(block), registry.BATCH) == (block, None, None)
     sealer = reference.Sealer(
         provider=block.provider,
         name=block.name,
@@ -56,7 +56,7 @@ def test_noise_decodes_to_itself_or_is_refused(body):
 @given(st.binary(max_size=60))
 def test_noise_as_extensions_is_refused(data):
     with pytest.raises(Unopenable):
-        decode_extensions(b"\x81\x00\x00" + data)
+        decode_extensions(b"\x81\x00\x00" + data, registry.RECORD)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,38 @@ def test_extensions_have_a_limit():
     assert len(encode_extensions(key_block(wrapped=bytes(room)))) == 4096
     with pytest.raises(ValueError, match="4097"):
         encode_extensions(key_block(wrapped=bytes(room + 1)))
+
+
+@pytest.mark.parametrize("origin", [None, 0, 3, 2**31 - 1])
+@pytest.mark.parametrize("hiding", [None, bytes(range(16))])
+def test_more_extensions_both_ways(origin, hiding):
+    block = key_block()
+    extensions = extend(encode_extensions(block), hiding_key_id=hiding, origin_partition=origin)
+    for mode in (registry.RECORD, registry.TOMBSTONE):
+        assert decode_extensions(extensions, mode) == (block, hiding, origin)
+    if hiding is None:
+        assert decode_extensions(extensions, registry.BATCH) == (block, None, origin)
+    else:
+        with pytest.raises(Unopenable, match="unknown critical"):
+            decode_extensions(extensions, registry.BATCH)
+
+
+def test_more_extensions_have_the_same_limit():
+    room = 4096 - len(encode_extensions(key_block(wrapped=b"x"))) + 1
+    extensions = encode_extensions(key_block(wrapped=bytes(room - 7)))
+    assert len(extend(extensions, origin_partition=1)) == 4096
+    with pytest.raises(ValueError, match="4115"):
+        extend(extensions, hiding_key_id=bytes(16), origin_partition=1)
+
+
+def test_which_partition_counts():
+    unnamed, named = (
+        decode_extensions(extend(encode_extensions(key_block()), origin_partition=p), 1) for p in (None, 3)
+    )
+    assert [unnamed.partition_for(5, any_partition=either) for either in (False, True)] == [5, 5]
+    assert named.partition_for(3, any_partition=False) == named.partition_for(5, any_partition=True) == 3
+    with pytest.raises(Unopenable, match="origin partition"):
+        named.partition_for(5, any_partition=False)
 
 
 def test_lp():

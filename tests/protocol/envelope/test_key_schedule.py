@@ -4,11 +4,18 @@ import dataclasses
 import itertools
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kveil.protocol.envelope import key_schedule
 from kveil.protocol.envelope.errors import Unopenable
 from kveil.protocol.envelope.header import KeyBlock
-from kveil.protocol.envelope.key_schedule import EpochKey, derive_kid, derive_kid_check, new_epoch_key_secret
+from kveil.protocol.envelope.key_schedule import (
+    EpochKey,
+    KeyHidingKey,
+    derive_kid,
+    derive_kid_check,
+    new_epoch_key_secret,
+)
 from tests.vectors.reference import Sealer, hkdf_expand, lp, place, u
 
 SECRET = bytes(range(32))
@@ -99,6 +106,52 @@ def test_everything_goes_into_the_batch_keys():
     made += [keys[0].batch_keys(0, bytes(55) + b"\x01", b"ab")]
     for one, other in itertools.combinations(made, 2):
         assert not set(one) & set(other)
+
+
+def test_record_keys_are_the_specifications():
+    key, salt = epoch_key(), bytes(range(24))
+    info = b"kveil/v1/record\x00" + place("demo", "orders") + u(9, 4) + b"\x01" + key.kid + salt
+    made = hkdf_expand(SECRET, info, 44)
+    nonce = (int.from_bytes(made[32:], "big") ^ 5).to_bytes(12, "big")
+    expected = AESGCM(made[:32]).encrypt(nonce, b"plain", b"aad")
+    assert key.record_cipher(9, salt).encrypt(5, b"plain", b"aad") == expected
+
+
+def test_everything_goes_into_the_record_keys():
+    keys = [epoch_key(), epoch_key(realm="demo2"), epoch_key(topic="orders2"), epoch_key(secret=bytes(32))]
+    ciphers = [key.record_cipher(0, bytes(24)) for key in keys]
+    ciphers += [keys[0].record_cipher(1, bytes(24)), keys[0].record_cipher(0, bytes(23) + b"\x01")]
+    assert len({cipher.encrypt(0, bytes(16), b"") for cipher in ciphers}) == len(ciphers)
+
+
+def hiding_key(**fields):
+    return KeyHidingKey(**{"id": bytes(range(16)), "secret": SECRET, **PLACE} | fields)
+
+
+@pytest.mark.parametrize("key", [b"", b"k", bytes(5000)])
+def test_wire_keys_are_the_specifications(key):
+    expected = hkdf_expand(SECRET, b"kveil/v1/key\x00" + place("demo", "orders") + key, 32)
+    hiding = hiding_key()
+    assert hiding.wire_key(key) == hiding.wire_key(key) == expected
+
+
+def test_everything_goes_into_the_wire_keys():
+    others = [{}, {"realm": "demo2"}, {"topic": "orders2"}, {"secret": bytes(32)}, {"realm": "demoo", "topic": "rders"}]
+    assert len({hiding_key(**fields).wire_key(b"k") for fields in others}) == len(others)
+
+
+def test_a_key_hiding_key_is_checked_and_shows_nothing():
+    for size in (0, 31, 33):
+        with pytest.raises(Unopenable, match="key length"):
+            hiding_key(secret=bytes(size))
+    with pytest.raises(ValueError, match="15"):
+        hiding_key(id=bytes(15))
+    with pytest.raises(ValueError, match="empty"):
+        hiding_key(realm="")
+    for text in (repr(hiding_key()), str(hiding_key())):
+        assert SECRET.hex() not in text
+        assert repr(SECRET)[2:-1] not in text
+    assert hiding_key() != hiding_key()
 
 
 def test_limits():

@@ -46,6 +46,7 @@ def test_error_codes_are_kafkas():
     codes = {
         errors.UnsupportedVersion: 35,
         errors.CorruptBatch: 2,
+        errors.DecompressedTooLarge: 2,
         errors.InvalidRecord: 87,
         errors.BatchTooLarge: 10,
         EnvelopeError: 2,
@@ -56,7 +57,7 @@ def test_error_codes_are_kafkas():
         assert error.code == code
         assert issubclass(error, errors.ProtocolError)
         assert issubclass(error, errors.BatchRefused) == (
-            error in {errors.CorruptBatch, errors.InvalidRecord, errors.BatchTooLarge}
+            error in {errors.CorruptBatch, errors.DecompressedTooLarge, errors.InvalidRecord, errors.BatchTooLarge}
         )
 
 

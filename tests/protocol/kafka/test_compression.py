@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kveil.protocol.kafka import compression
 from kveil.protocol.kafka.compression import GZIP, LZ4, NONE, SNAPPY, ZSTD, compress, decompress, decompress_head
-from kveil.protocol.kafka.errors import CorruptBatch
+from kveil.protocol.kafka.errors import CorruptBatch, DecompressedTooLarge
 from tests.vectors import reference
 
 CODECS = [NONE, GZIP, SNAPPY, LZ4, ZSTD]
@@ -41,12 +41,12 @@ def test_the_limit_is_exact(codec):
     data = b"ab" * 50_000
     packed = compress(codec, data)
     assert decompress(codec, packed, 100_000) == data
-    with pytest.raises(CorruptBatch):
+    with pytest.raises(DecompressedTooLarge):
         decompress(codec, packed, 99_999)
 
 
 def test_a_head_above_its_limit_is_refused():
-    with pytest.raises(CorruptBatch):
+    with pytest.raises(DecompressedTooLarge):
         decompress_head(ZSTD, compress(ZSTD, b"abc"), 11, 10)
 
 
@@ -83,7 +83,7 @@ def test_bombs_take_no_more_memory_than_the_limit():
 
 def test_a_snappy_block_that_lies_about_its_length_takes_no_memory():
     lie = b"\x80\x80\x80\x20" + b"\x00a"  # claims 64 MiB
-    with pytest.raises(CorruptBatch, match="above the limit"):
+    with pytest.raises(CorruptBatch, match="more than it can be"):
         decompress_head(SNAPPY, lie, 10)
 
 
@@ -124,8 +124,9 @@ def test_the_head_reads_no_further():
 def test_what_does_not_decode_is_corrupt(codec):
     packed = compress(codec, bytes(range(256)) * 8)
     for bad in (packed[:-1], packed[:20], b"\xff" * 40):
-        with pytest.raises(CorruptBatch):
+        with pytest.raises(CorruptBatch) as caught:
             decompress(codec, bad, MIB)
+        assert not isinstance(caught.value, DecompressedTooLarge)
 
 
 @pytest.mark.parametrize("codec", [5, 6, 7, -1])

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kveil.protocol.kafka.errors import CorruptBatch
-from kveil.protocol.kafka.varint import read_varint, read_varlong, write_varint
+from kveil.protocol.kafka.varint import VARINTS, ZIGZAG, read_varint, read_varlong, write_varint
 from tests.vectors import reference
 
 
@@ -18,6 +18,25 @@ def test_writes_as_the_reference_and_reads_back(value):
 def test_reads_32_bits(value):
     written = write_varint(value)
     assert read_varint(memoryview(written), 0) == (value, len(written))
+
+
+@given(st.integers(-(2**63), 2**63 - 1) | st.integers(-9000, 9000))
+def test_the_table_writes_the_same(value):
+    for _ in range(2):
+        assert VARINTS[value] == write_varint(value)
+
+
+def test_only_short_varints_are_kept():
+    VARINTS[8192], VARINTS[-8193], VARINTS[8191], VARINTS[-8192]
+    assert {8192, -8193}.isdisjoint(VARINTS)
+    assert {8191, -8192} <= set(VARINTS)
+
+
+def test_two_bytes_read_from_the_table():
+    assert len(ZIGZAG) == 1 << 14
+    for value in (0, -1, 1, 63, -64, 64, 8191, -8192):
+        low, high = (write_varint(value) + b"\x00")[:2]
+        assert ZIGZAG[high << 7 | low & 0x7F] == value
 
 
 @pytest.mark.parametrize(

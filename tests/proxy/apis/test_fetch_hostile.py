@@ -3,7 +3,7 @@
 import pytest
 import structlog
 
-from kveil.proxy.apis.opening import UNOPENED, FetchedRecords
+from kveil.proxy.apis.opening import UNOPENED, FetchedRecords, Room
 from kveil.proxy.errors import ErrorCode, Refused
 from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
 from kveil.proxy.needs import OpeningKeyNeed
@@ -146,7 +146,7 @@ class TestUnopenable:
             found = FetchedRecords(memoryview(records), topic="t", partition=0, rule=rule, connection=talk.connection)
             found.needs(dict.fromkeys(found.needs({}), KeyRefused("not here")))
             with pytest.raises(Refused) as refused:
-                found.open()
+                found.open(Room())
             assert (refused.value.code, refused.value.reason) == (CORRUPT, UNOPENED)
 
     def test_no_key_for_now(self, converse, monkeypatch, stored, writer):

@@ -4,7 +4,8 @@ import pytest
 
 from kveil.proxy.errors import ErrorCode, QuestionFailed
 from kveil.proxy.needs import TopicNameNeed
-from tests.support.conversation import COMPACTED, DELETED
+from kveil.proxy.topics import TopicSettings
+from tests.support.conversation import DELETED
 from tests.support.producing import BATCHES, PRODUCE, answered, sent
 from tests.support.records import client_batch, idempotent, produced
 
@@ -46,12 +47,20 @@ class TestSequences:
         assert outcome(talk, idempotent(1, epoch=1)) is None
 
     def test_refused_again_it_still_holds_the_others(self, talk):
-        talk.settings["t"] = COMPACTED
+        talk.settings["t"] = QuestionFailed("not now")
         talk.shared.topic_settings.drop(["t"])
-        assert outcome(talk, idempotent(5)) is ErrorCode.POLICY_VIOLATION
+        assert outcome(talk, idempotent(5)) is ErrorCode.NOT_ENOUGH_REPLICAS
         talk.settings["t"] = DELETED
         talk.shared.topic_settings.drop(["t"])
         assert outcome(talk, idempotent(6)) is OUT_OF_ORDER
+
+    def test_also_where_it_turned_out_to_be_too_large_once_sealed(self, converse):
+        talk = converse()
+        size = len(idempotent(5))
+        talk.settings["t"] = TopicSettings(cleanup_policy=frozenset({"delete"}), max_message_bytes=size)
+        assert outcome(talk, idempotent(5)) is ErrorCode.MESSAGE_TOO_LARGE
+        assert outcome(talk, idempotent(6)) is OUT_OF_ORDER
+        assert outcome(talk, idempotent(5)) is ErrorCode.MESSAGE_TOO_LARGE
 
     def test_other_partitions_and_producers_go_on(self, talk):
         assert outcome(talk, idempotent(6), partition=1) is None

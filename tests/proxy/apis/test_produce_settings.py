@@ -3,13 +3,14 @@
 import pytest
 from kio.schema.errors import ErrorCode as KafkaError
 
+from kveil.proxy.config import Mode
 from kveil.proxy.errors import ErrorCode, QuestionFailed, Refused
 from kveil.proxy.keys.errors import KeyUnavailable
 from kveil.proxy.needs import SealingKeyNeed, TopicSettingsNeed
 from kveil.proxy.topics import TopicSettings
-from tests.support.conversation import COMPACTED, Clock, read_response
+from tests.support.conversation import COMPACTED, DELETED, Clock, read_response
 from tests.support.producing import BATCHES, PRODUCE, answered, broker_answers, error_of, sent
-from tests.support.records import client_batch, produced
+from tests.support.records import client_batch, mode_of, produced
 
 GOOD = client_batch()
 
@@ -56,21 +57,22 @@ class TestSettings:
         assert [type(need) for need in talk.needed] == [SealingKeyNeed]
         assert len(talk.to_broker) == 1
 
-    def test_a_compacted_topic_is_refused(self, converse):
+    @pytest.mark.parametrize(
+        "settings", [COMPACTED, TopicSettings(unreadable="DESCRIBE_CONFIGS is denied to this client")]
+    )
+    def test_compacted_topics_and_unreadable_settings_mean_record_mode(self, converse, settings):
         talk = converse()
-        talk.settings["t"] = COMPACTED
-        code, text = error_of(talk, GOOD)
-        assert code is ErrorCode.POLICY_VIOLATION
-        assert "cleanup.policy=delete" in text
-        assert "seal: none" in text
+        talk.settings["t"] = settings
+        talk.client(PRODUCE, 9, produced({"t": {0: GOOD}}))
+        assert mode_of(sent(talk)["t", 0]) is Mode.RECORD
 
-    def test_settings_that_may_not_be_read(self, converse):
-        talk = converse()
-        talk.settings["t"] = TopicSettings(unreadable="DESCRIBE_CONFIGS is denied to this client")
-        code, text = error_of(talk, GOOD)
-        assert code is ErrorCode.POLICY_VIOLATION
-        assert "DESCRIBE_CONFIGS" in text
-        assert "mode: batch" in text
+    @pytest.mark.parametrize(("mode", "settings"), [("batch", COMPACTED), ("record", DELETED)])
+    def test_do_not_change_a_pinned_mode(self, converse, mode, settings):
+        talk = converse(topics=[{"match": "t", "mode": mode}])
+        talk.settings["t"] = settings
+        talk.client(PRODUCE, 9, produced({"t": {0: GOOD}}))
+        assert mode_of(sent(talk)["t", 0]) == mode
+        assert [type(need) for need in talk.needed] == [SealingKeyNeed]
 
     def test_settings_that_have_no_answer_now(self, converse):
         talk = converse()
@@ -87,11 +89,11 @@ class TestSettings:
 
     def test_others_go_on(self, converse):
         talk = converse()
-        talk.settings["compacted"] = COMPACTED
-        number = talk.client(PRODUCE, 9, produced({"compacted": {0: GOOD}, "t": {0: GOOD}}))
+        talk.settings["away"] = Refused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "no such topic")
+        number = talk.client(PRODUCE, 9, produced({"away": {0: GOOD}, "t": {0: GOOD}}))
         assert list(sent(talk)) == [("t", 0)]
         broker_answers(talk, 9, number, {"t": {0: {"base_offset": 3}}})
-        assert answered(9, talk.to_client[0]) == [("compacted", 0, ErrorCode.POLICY_VIOLATION, -1), ("t", 0, 0, 3)]
+        assert answered(9, talk.to_client[0]) == [("away", 0, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, -1), ("t", 0, 0, 3)]
 
     def test_no_key_for_now(self, converse, monkeypatch):
         talk = converse(topics=BATCHES)
@@ -125,7 +127,8 @@ class TestBrokersRefusal:
         self.refuse(talk)
         talk.to_broker  # noqa: B018 - taken out
         talk.settings["t"] = COMPACTED
-        assert error_of(talk, GOOD)[0] is ErrorCode.POLICY_VIOLATION
+        talk.client(PRODUCE, 9, produced({"t": {0: GOOD}}))
+        assert mode_of(sent(talk)["t", 0]) is Mode.RECORD
 
     def test_other_errors_pass(self, converse):
         assert self.refuse(converse(), code=KafkaError.not_leader_or_follower) == [6, 0]
@@ -150,6 +153,6 @@ class TestThrottling:
 
     def test_also_where_nothing_was_sent(self, converse):
         talk = converse()
-        talk.settings["t"], talk.throttle_ms = COMPACTED, 200
+        talk.settings["t"], talk.throttle_ms = QuestionFailed("no answer"), 200
         talk.client(PRODUCE, 9, produced({"t": {0: GOOD}}))
         assert read_response(PRODUCE, 9, talk.to_client[0]).throttle_time.total_seconds() == 0.2

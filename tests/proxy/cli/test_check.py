@@ -77,7 +77,7 @@ def test_flags_count_too(kveil, key_path):
 
 def test_every_problem_is_told(kveil, tmp_path):
     path = tmp_path / "bad.yaml"
-    path.write_text("topics: [{match: a, mode: record}]\nlimits: {frame_byte: 1}\n")
+    path.write_text("topics: [{match: a, mode: records}]\nlimits: {frame_byte: 1}\n")
     result = kveil("check", "-c", path)
     assert result.exit_code == 2
     assert [line.split(": ")[1] for line in result.stderr.splitlines()] == [

@@ -26,7 +26,7 @@ def problems(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "path", "sentence"),
     [
-        ("topics: [{match: a, mode: record}]", "topics[0].mode", "no record mode yet"),
+        ("topics: [{match: a, mode: records}]", "topics[0].mode", "record"),
         ("topics: [{match: a, mode: recrd}]", "topics[0].mode", "must be one of auto, batch"),
         ("topics: [{match: a, seal: null}]", "topics[0].seal", "must be one of batch, none"),
         ("topics: [{match: a, seal: off}]", "topics[0].seal", "must be one of batch, none"),

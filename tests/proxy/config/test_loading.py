@@ -143,7 +143,7 @@ listeners:
     direction: sideways
 topics:
   - match: a
-    mode: record
+    mode: records
   - match: b
     seal: none
     key: other

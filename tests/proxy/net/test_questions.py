@@ -6,10 +6,11 @@ import pytest
 
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.protocol.kafka.messages import encode_response
+from kveil.proxy.config import Mode
 from kveil.proxy.net import questions
 from tests.support.conversation import make_shared, read_request, read_response
 from tests.support.loops import both_loops
-from tests.support.records import client_batch, fetched, produced, sealed
+from tests.support.records import client_batch, fetched, mode_of, produced, sealed
 from tests.support.scripted_broker import describe_configs, everything_offered
 
 ID = bytes(range(16))
@@ -27,6 +28,11 @@ def accepted(request):
 def first_error(frame, version=9):
     part = read_response(ApiKey.PRODUCE, version, frame).responses[0].partition_responses[0]
     return int(part.error_code), part.error_message
+
+
+def sealed_mode(request):
+    _, values = read_request(request.frame)
+    return mode_of(values.topic_data[0].partition_data[0].records)
 
 
 class TestSettings:
@@ -56,27 +62,12 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("answer", "code", "text"),
         [
-            (lambda r: describe_configs(r, **{"cleanup.policy": "compact"}), 44, "compact"),
-            (lambda r: describe_configs(r, **{"cleanup.policy": "delete,compact"}), 44, "compact"),
-            (lambda r: failing(r, 29), 44, "mode: batch"),
-            (lambda r: failing(r, 31), 44, "DESCRIBE_CONFIGS"),
             (lambda r: failing(r, 3), 3, "no such topic"),
             (lambda r: failing(r, 41), 19, "not_controller"),
             (lambda r: {"results": []}, 19, "leaves the topic out"),
             (lambda r: encode_response(CONFIGS, 4, r.header.correlation_id, {})[:-3], 19, "can't be read"),
-            (lambda r: with_configs(r, []), 44, "no cleanup.policy"),
         ],
-        ids=[
-            "compact",
-            "both",
-            "denied",
-            "denied by the cluster",
-            "unknown",
-            "failed",
-            "left out",
-            "damaged",
-            "no policy",
-        ],
+        ids=["unknown", "failed", "left out", "damaged"],
     )
     @both_loops
     async def test_what_the_broker_may_say(self, run_proxy, answer, code, text):
@@ -89,14 +80,35 @@ class TestSettings:
             assert ApiKey.PRODUCE not in broker.apis()
             await client.ask(12, 4)  # the connection goes on
 
+    @pytest.mark.parametrize(
+        ("answer", "mode"),
+        [
+            (describe_configs, Mode.BATCH),
+            (lambda r: describe_configs(r, **{"cleanup.policy": "compact"}), Mode.RECORD),
+            (lambda r: describe_configs(r, **{"cleanup.policy": "delete,compact"}), Mode.RECORD),
+            (lambda r: failing(r, 29), Mode.RECORD),
+            (lambda r: failing(r, 31), Mode.RECORD),
+            (lambda r: with_configs(r, []), Mode.RECORD),
+        ],
+        ids=["delete", "compact", "both", "denied", "denied by the cluster", "no policy"],
+    )
+    @both_loops
+    async def test_decide_how_records_are_sealed(self, run_proxy, answer, mode):
+        async with run_proxy() as (proxy, broker):
+            broker.answers[CONFIGS], broker.answers[ApiKey.PRODUCE] = answer, accepted
+            client = await proxy.client()
+            assert first_error(await client.ask(ApiKey.PRODUCE, 9, produced({"t": {0: GOOD}}))) == (0, None)
+            assert sealed_mode(broker.requests[-1]) is mode
+
     @both_loops
     async def test_a_broker_that_has_no_such_api(self, run_proxy):
         async with run_proxy() as (proxy, broker):
             broker.answers[VERSIONS] = everything_offered(DescribeConfigs=(0, -1))
+            broker.answers[ApiKey.PRODUCE] = accepted
             client = await proxy.client()
-            code, message = first_error(await client.ask(ApiKey.PRODUCE, 9, produced({"t": {0: GOOD}})))
-            assert (code, broker.apis()) == (44, [VERSIONS])
-            assert "mode: batch" in message
+            assert first_error(await client.ask(ApiKey.PRODUCE, 9, produced({"t": {0: GOOD}}))) == (0, None)
+            assert broker.apis() == [VERSIONS, ApiKey.PRODUCE]
+            assert sealed_mode(broker.requests[-1]) is Mode.RECORD
 
     @both_loops
     async def test_a_broker_that_does_not_answer(self, run_proxy, monkeypatch):

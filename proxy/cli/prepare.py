@@ -1,0 +1,111 @@
+"""`kveil prepare`: leave room in topics for what sealing adds."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from kveil.proxy.cli import options
+from kveil.proxy.cli.apps import command_app
+from kveil.proxy.cli.options import Flags, settings_from
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kveil.proxy.config import Settings
+    from kveil.proxy.topics import TopicSettings
+
+app = command_app()
+
+FAILED: Final = 1
+WRONG_USE: Final = 2
+BATCH_BYTES: Final = 1_048_588
+
+
+@app.command()
+def prepare(
+    topics: Annotated[list[str], typer.Argument(metavar="TOPIC...", help="Topics to prepare.")],
+    *,
+    batch_bytes: Annotated[
+        int,
+        typer.Option("--batch-bytes", metavar="N", min=1, help="The largest batch that producers send, in bytes."),
+    ] = BATCH_BYTES,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    config: options.ConfigFile = None,
+    upstream: options.UpstreamServers = None,
+    keys: options.KeyPath = None,
+    tls: options.Tls = None,
+    tls_ca: options.TlsCa = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Raise the topics' max.message.bytes, so that the largest batches fit once sealed. Shows it before."""
+    import asyncio
+
+    from kveil.proxy import log
+
+    settings = settings_from(Flags(config=config, upstream=upstream, keys=keys, tls=tls, tls_ca=tls_ca))
+    log.configure(settings.log.format.value, "warning")
+    raise typer.Exit(asyncio.run(_prepare(settings, topics, batch_bytes, yes=yes, as_json=as_json)))
+
+
+async def _prepare(settings: "Settings", topics: list[str], batch_bytes: int, *, yes: bool, as_json: bool) -> int:
+    from kveil.proxy.errors import QuestionFailed
+    from kveil.proxy.net.own_client import own_client
+    from kveil.proxy.net.topic_admin import describe_topics, set_message_limit
+    from kveil.proxy.server import share
+    from kveil.proxy.topics import limit_with_room
+
+    wanted = limit_with_room(batch_bytes)
+    try:
+        async with own_client(share(settings)) as client:
+            found = await describe_topics(client, topics)
+            low = {topic: limit for topic, limit in _limits(found).items() if limit < wanted}
+            if not as_json:
+                typer.echo(_as_text(found, wanted))
+            unknown = len(found) - len(_limits(found))
+            if unknown:
+                return FAILED
+            if low and not (yes or _agrees()):
+                return WRONG_USE
+            for topic in low:
+                await set_message_limit(client, topic, wanted)
+    except QuestionFailed as error:
+        typer.echo(f"kveil: {error}", err=True)
+        return FAILED
+    if as_json:
+        typer.echo(json.dumps({"topics": {topic: {"before": low[topic], "after": wanted} for topic in low}}, indent=2))
+    elif low:
+        typer.echo("Done.")
+    return 0
+
+
+def _limits(found: "Mapping[str, TopicSettings | Exception]") -> dict[str, int]:
+    from kveil.proxy.topics import TopicSettings
+
+    return {
+        topic: settings.max_message_bytes
+        for topic, settings in found.items()
+        if isinstance(settings, TopicSettings) and settings.max_message_bytes is not None
+    }
+
+
+def _as_text(found: "Mapping[str, TopicSettings | Exception]", wanted: int) -> str:
+    limits = _limits(found)
+    lines = []
+    for topic, settings in found.items():
+        if topic not in limits:
+            reason = settings if isinstance(settings, Exception) else settings.unreadable
+            lines.append(f"{topic}: its settings can't be read: {reason}")
+        elif limits[topic] < wanted:
+            lines.append(f"{topic}: max.message.bytes {limits[topic]} -> {wanted}")
+        else:
+            lines.append(f"{topic}: max.message.bytes {limits[topic]} leaves room already")
+    return "\n".join(lines)
+
+
+def _agrees() -> bool:
+    if sys.stdin.isatty():
+        return typer.confirm("Change this on the cluster?")
+    typer.echo("kveil: nothing was changed: --yes changes it without asking", err=True)
+    return False

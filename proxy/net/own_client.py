@@ -1,0 +1,110 @@
+"""The proxy as its own client: requests of a command's go the way of a client's, to the cluster and back.
+
+So a command reaches the cluster as `kveil run` does, with its TLS, login and forward proxy, and seals and opens by
+the same rules. No port listens: both ends of the connection are in this process.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from kveil.protocol.kafka.api_table import API_TABLE, ApiKey
+from kveil.protocol.kafka.messages import decode_response, encode_request
+from kveil.proxy import log
+from kveil.proxy.addresses import LocalPorts
+from kveil.proxy.config import Direction
+from kveil.proxy.context import Connection, Shared
+from kveil.proxy.errors import QuestionFailed
+from kveil.proxy.net.relay import Relay
+from kveil.proxy.net.upstream import Upstream
+
+ANSWER_SECONDS = 30.0
+"""As long as clients wait."""
+
+_CLIENT_ID = "kveil"
+_NO_PORT = 0
+"""Brokers' local addresses aren't connected to."""
+
+
+class _Alone:
+    """The owner of the one relay."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    def relay_started(self, relay: Relay) -> None:
+        """It is the only one."""
+
+    def relay_ended(self, relay: Relay) -> None:  # noqa: ARG002 - the only one
+        """Both sides are closed."""
+        self.ended.set()
+
+
+class OwnClient:
+    """One connection, one request at a time."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._versions: dict[int, tuple[int, int]] = {}
+        self._number = 0
+
+    async def ask(self, api_key: int, values: Mapping[str, Any], *, most: int = 32767) -> Any:
+        """Return the answer as kio decodes it, in the highest version up to `most` that both sides speak.
+
+        :raises QuestionFailed: the cluster can't be asked, or doesn't answer.
+        """
+        if not self._versions:
+            answer = await self._ask(ApiKey.API_VERSIONS, 0, {})
+            self._versions = {row.api_key: (row.min_version, row.max_version) for row in answer.api_keys}
+        row = API_TABLE[api_key]
+        low, high = self._versions.get(api_key, (0, -1))
+        version = min(high, row.max_version, most)
+        if version < max(low, row.min_version):
+            raise QuestionFailed(f"the cluster doesn't offer {row.name} in a version that is spoken here")
+        return await self._ask(api_key, version, values)
+
+    async def _ask(self, api_key: int, version: int, values: Mapping[str, Any]) -> Any:
+        self._number += 1
+        frame = encode_request(api_key, version, self._number, _CLIENT_ID, values)
+        self._writer.write(len(frame).to_bytes(4, "big") + frame)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                size = int.from_bytes(await self._reader.readexactly(4), "big")
+                answer = await self._reader.readexactly(size)
+        except TimeoutError:
+            raise QuestionFailed(f"the cluster didn't answer within {ANSWER_SECONDS:.0f} s") from None
+        except (asyncio.IncompleteReadError, OSError):
+            if not self._versions:
+                raise QuestionFailed("the cluster can't be reached or doesn't let the proxy in: see the log") from None
+            raise QuestionFailed(
+                f"the cluster closed the connection at {API_TABLE[api_key].name}. If it wants a login, the "
+                "configuration needs upstream.sasl: a command has no client that logs in"
+            ) from None
+        return decode_response(api_key, version, memoryview(answer))
+
+
+@asynccontextmanager
+async def own_client(shared: Shared) -> AsyncIterator[OwnClient]:
+    """Be a client for the length of a block."""
+    near, far = socket.socketpair()
+    owner = _Alone()
+    connection = Connection(
+        shared=shared,
+        log=log.get_logger(__name__),
+        direction=Direction.BOTH,
+        ports=LocalPorts(_NO_PORT, shared.settings.broker_ports.count, dict(shared.settings.nodes)),
+        host="localhost",
+        node_id=None,
+    )
+    relay = Relay(connection, Upstream(shared.settings), owner)
+    await asyncio.get_running_loop().connect_accepted_socket(lambda: relay.client, far)
+    reader, writer = await asyncio.open_connection(sock=near)
+    try:
+        yield OwnClient(reader, writer)
+    finally:
+        writer.close()
+        relay.abort()
+        await owner.ended.wait()
