@@ -1,6 +1,6 @@
 """What the rewriting of a frame may have to wait for. Values: the shell decides how to get them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kveil.protocol.envelope.header import KeyBlock
 from kveil.proxy.policy import Rule
@@ -46,4 +46,28 @@ class OpeningKeyNeed:
     rule: Rule
 
 
-Need = TopicSettingsNeed | TopicNameNeed | MessageLimitNeed | SealingKeyNeed | OpeningKeyNeed
+@dataclass(frozen=True, slots=True)
+class RecordsNeed:
+    """Records of a partition for the proxy's own eyes, from an offset on: the first batch there, which is whole."""
+
+    topic: str
+    partition: int
+    offset: int
+    isolation_level: int
+    max_bytes: int
+    """How many bytes of further batches there may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRecords:
+    """What meets a `RecordsNeed`."""
+
+    start: int
+    """The offset from which they were read: later than asked for if the log begins later."""
+    end: int
+    """Where what may be read at this isolation level ends: the last stable offset, or the high watermark.
+    Negative if the broker doesn't say."""
+    records: memoryview = field(repr=False)
+
+
+Need = TopicSettingsNeed | TopicNameNeed | MessageLimitNeed | SealingKeyNeed | OpeningKeyNeed | RecordsNeed

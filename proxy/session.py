@@ -7,7 +7,8 @@ answered is entered in a queue, and answers are matched with it first in, first 
     broker -> receive_response -> to_client, or the proxy's own question
 
 Where a frame must wait for something (a topic's settings, a key), it is parked with its needs: `parked_request` and
-`parked_response`. Until `resume_request` or `resume_response` no later frame of that side is to be given in.
+`parked_response`. Until `resume_request` or `resume_response` no later frame of that side is to be given in, but for
+the answers to the proxy's own questions: `takes_requests` and `takes_responses` say so.
 """
 
 from collections import deque
@@ -24,7 +25,7 @@ from kveil.proxy.apis import REWRITES
 from kveil.proxy.apis.exchange import Answer, Exchange
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import CloseConnection, QuestionFailed
-from kveil.proxy.needs import Need
+from kveil.proxy.needs import Need, ReadRecords, RecordsNeed
 
 _GUEST_APIS = frozenset(
     {
@@ -67,6 +68,7 @@ class Parked:
     entry: _Entry | None = None
     header: RequestHeader | None = None
     failures: dict[Need, Exception] = field(default_factory=dict)
+    read: dict[RecordsNeed, ReadRecords] = field(default_factory=dict)
     throttle_ms: int = 0
 
 
@@ -82,6 +84,8 @@ class Session:
         self.close_reason: str | None = None
         """Set once the connection is to be closed after what is in `to_client` and `to_broker` was sent."""
         self._in_flight: deque[_Entry] = deque()
+        self._holding: _Entry | None = None
+        """The request whose answer the client's later requests wait for."""
         self._questions = 0
 
     @property
@@ -89,10 +93,20 @@ class Session:
         """Whether nothing is waited for."""
         return not self._in_flight and not self.parked_request and not self.parked_response
 
+    @property
+    def takes_requests(self) -> bool:
+        """Whether a frame of the client's may be given in now."""
+        return self.parked_request is None and self._holding is None and self.close_reason is None
+
+    @property
+    def takes_responses(self) -> bool:
+        """Whether a frame of the broker's may be given in now: while one is parked, only the answer to a question."""
+        return self.parked_response is None or bool(self._in_flight and self._in_flight[0].question)
+
     # Requests ----------------------------------------------------------------------------------------------------
 
     def receive_request(self, frame: memoryview) -> Parked | None:
-        """Take a frame of the client's, and return it if it was parked. Not while a request is parked.
+        """Take a frame of the client's, and return it if it was parked. Only if `takes_requests`.
 
         :raises CloseConnection: it can't be served.
         :raises FrameError: it isn't a request.
@@ -147,6 +161,8 @@ class Session:
             return None
         entry = _Entry(correlation_id=exchange.header.correlation_id, exchange=exchange)
         answered = entry if outcome.is_answered else None
+        if outcome.holds_requests:
+            self._holding = entry
         if outcome.pieces is None:
             self._forward(exchange.frame, answered)
         else:
@@ -191,7 +207,7 @@ class Session:
     # Answers -----------------------------------------------------------------------------------------------------
 
     def receive_response(self, frame: memoryview) -> Parked | None:
-        """Take a frame of the broker's, and return it if it was parked. Not while a response is parked.
+        """Take a frame of the broker's, and return it if it was parked. Only if `takes_responses`.
 
         :raises CloseConnection: it answers nothing, or can't be passed on.
         :raises FrameError: it isn't what was asked for.
@@ -203,8 +219,9 @@ class Session:
             raise CloseConnection("the broker answered out of order")
         if entry.question is not None:
             entry.question(frame)
-        else:
-            self._respond(entry, frame)
+            self._answer_own()
+            return None
+        self._respond(entry, frame)
         self._answer_own()
         return self.parked_response
 
@@ -217,10 +234,15 @@ class Session:
             needs = entry.exchange.response_needs(frame)
             if needs:
                 copy = memoryview(bytes(frame))
-                self.parked_response = Parked(needs=needs, frame=copy, entry=entry, failures=entry.exchange.failures)
+                exchange = entry.exchange
+                self.parked_response = Parked(
+                    needs=needs, frame=copy, entry=entry, failures=exchange.failures, read=exchange.read
+                )
                 return
             pieces = entry.exchange.response(frame)
             self.to_client += write_frame([bytes(frame)] if pieces is None else pieces)
+            if entry is self._holding:
+                self._holding = None
             if self.connection.node_moved:
                 raise CloseConnection(f"node {self.connection.node_id} is another broker than the one that answered")
 

@@ -26,6 +26,7 @@ class ApiKey(IntEnum):
 
     PRODUCE = 0
     FETCH = 1
+    LIST_OFFSETS = 2
     METADATA = 3
     FIND_COORDINATOR = 10
     SASL_HANDSHAKE = 17
@@ -58,7 +59,7 @@ _F, _W, _R = Action.FORWARD, Action.REWRITE, Action.REFUSE
 _ROWS: tuple[tuple[int, Action, str], ...] = (
     (0, _W, "record sets are sealed; answers carry NodeEndpoints"),
     (1, _W, "record sets are opened; answers carry NodeEndpoints"),
-    (2, _F, "offsets and times stay"),
+    (2, _W, "forwarded; offsets found by time are made exact"),
     (3, _W, "brokers' addresses; topic ids and names are learnt"),
     (4, _R, "between brokers: LeaderAndIsr"),
     (5, _R, "between brokers: StopReplica"),

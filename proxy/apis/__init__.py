@@ -7,6 +7,7 @@ from kveil.proxy.apis.api_versions import ApiVersions
 from kveil.proxy.apis.endpoints import DescribeCluster, FindCoordinator, ShareAcknowledge
 from kveil.proxy.apis.exchange import Exchange
 from kveil.proxy.apis.fetch import Fetch
+from kveil.proxy.apis.list_offsets import ListOffsets
 from kveil.proxy.apis.login import SaslAuthenticate, SaslHandshake
 from kveil.proxy.apis.metadata import Metadata
 from kveil.proxy.apis.produce import Produce
@@ -17,6 +18,7 @@ REWRITES: MappingProxyType[int, type[Exchange]] = MappingProxyType(
     {
         ApiKey.PRODUCE: Produce,
         ApiKey.FETCH: Fetch,
+        ApiKey.LIST_OFFSETS: ListOffsets,
         ApiKey.METADATA: Metadata,
         ApiKey.FIND_COORDINATOR: FindCoordinator,
         ApiKey.SASL_HANDSHAKE: SaslHandshake,

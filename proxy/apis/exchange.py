@@ -13,7 +13,7 @@ from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.splice import Edit, FrozenShape, Walked, Walker, request_walker, response_walker
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import CloseConnection
-from kveil.proxy.needs import Need
+from kveil.proxy.needs import Need, ReadRecords, RecordsNeed
 
 _MS_MAX = 2**31 - 1
 
@@ -27,6 +27,8 @@ class Forward(NamedTuple):
     """False for acks=0, which has no response."""
     then_close: str | None = None
     """Close the connection afterwards, for this reason."""
+    holds_requests: bool = False
+    """Whether later requests of the client wait for the answer, since the proxy may have to ask for more then."""
 
 
 class Answer(NamedTuple):
@@ -52,6 +54,8 @@ class Exchange:
         self.connection = connection
         self.failures: dict[Need, Exception] = {}
         """The needs that could not be met, and why."""
+        self.read: dict[RecordsNeed, ReadRecords] = {}
+        """The records that were read for this exchange alone."""
         self.throttle_ms = 0
         """How long the broker throttled the proxy's own questions for this request: told to the client (KIP-219)."""
 

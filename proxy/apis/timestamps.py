@@ -5,9 +5,8 @@ A sealed batch's stubs all carry its maximum, so a broker can't judge single rec
 of its LogValidator; in record mode the timestamps are visible and the broker judges itself.
 """
 
-from kveil.protocol.kafka import compression
-from kveil.protocol.kafka.record_batch import HEADER_LENGTH, NO_TIMESTAMP, BatchHeader
-from kveil.protocol.kafka.records import read_records
+from kveil.protocol.kafka.record_batch import NO_TIMESTAMP, BatchHeader
+from kveil.protocol.kafka.record_timestamps import record_timestamps
 from kveil.proxy.errors import ErrorCode, RecordError, Refused
 from kveil.proxy.topics import TopicSettings
 
@@ -33,7 +32,7 @@ def check_timestamps(batch: memoryview, header: BatchHeader, settings: TopicSett
     ):
         return
     errors = []
-    for index, timestamp in enumerate(_timestamps(batch, header)):
+    for index, (_, timestamp) in enumerate(record_timestamps(batch)):
         if is_judged and timestamp != NO_TIMESTAMP:
             if now_ms - timestamp > before or timestamp - now_ms > after:
                 allowed = f"{now_ms - before} to {now_ms + after}"
@@ -42,12 +41,3 @@ def check_timestamps(batch: memoryview, header: BatchHeader, settings: TopicSett
             errors.append(RecordError(index, "the batch says LogAppendTime, which is for brokers to say"))
     if errors:
         raise Refused(ErrorCode.INVALID_TIMESTAMP, REASON, errors)
-
-
-def _timestamps(batch: memoryview, header: BatchHeader) -> list[int]:
-    """Return the records' timestamps. Under the LogAppendTime bit all have the batch's maximum."""
-    if header.is_log_append_time:
-        return [header.max_timestamp] * header.record_count
-    section = compression.decompress(header.codec, batch[HEADER_LENGTH:], compression.MAX_DECOMPRESSED)
-    records = read_records(bytes(section), header.record_count, header.last_offset_delta)
-    return [header.base_timestamp + delta for delta, *_ in records]

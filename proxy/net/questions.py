@@ -48,7 +48,7 @@ class Questions:
     ) -> None:
         self._session = session
         self._ready = ready
-        self._connection = session.connection
+        self.connection = session.connection
         self._flush = flush
 
     async def meet(self, parked: Parked) -> None:
@@ -73,8 +73,8 @@ class Questions:
 
     async def _read_settings(self, parked: Parked, topics: list[str]) -> None:
         """Learn the settings of topics (DescribeConfigs, KIP-133)."""
-        shared = self._connection.shared
-        version = await self._version(ApiKey.DESCRIBE_CONFIGS)
+        shared = self.connection.shared
+        version = await self.version(ApiKey.DESCRIBE_CONFIGS)
         if version is None:
             unreadable = TopicSettings(unreadable="the broker doesn't offer DescribeConfigs")
             for topic in topics:
@@ -84,7 +84,7 @@ class Questions:
         resources = [
             {"resource_type": TOPIC, "resource_name": topic, "configuration_keys": TOPIC_SETTINGS} for topic in topics
         ]
-        frame = await self._ask(ApiKey.DESCRIBE_CONFIGS, version, {"resources": resources})
+        frame = await self.ask(ApiKey.DESCRIBE_CONFIGS, version, {"resources": resources})
         answer = decode_response(ApiKey.DESCRIBE_CONFIGS, version, frame)
         parked.throttle_ms += round(answer.throttle_time.total_seconds() * 1000)
         results = {result.resource_name: result for result in answer.results}
@@ -99,21 +99,21 @@ class Questions:
 
     async def _raise_limit(self, parked: Parked, need: MessageLimitNeed) -> None:
         """Raise a topic's max.message.bytes (IncrementalAlterConfigs, KIP-339), or go on with the one it has."""
-        cache, now = self._connection.shared.topic_settings, self._connection.shared.now
+        cache, now = self.connection.shared.topic_settings, self.connection.shared.now
         settings = cache.find(need.topic, now())
-        version = await self._version(ApiKey.INCREMENTAL_ALTER_CONFIGS)
+        version = await self.version(ApiKey.INCREMENTAL_ALTER_CONFIGS)
         if settings is None or version is None:
             raise QuestionFailed("the limit can't be raised now")
         change = {"name": "max.message.bytes", "config_operation": SET, "value": str(need.max_message_bytes)}
         resource = {"resource_type": TOPIC, "resource_name": need.topic, "configs": [change]}
         values = {"resources": [resource], "validate_only": False}
-        frame = await self._ask(ApiKey.INCREMENTAL_ALTER_CONFIGS, version, values)
+        frame = await self.ask(ApiKey.INCREMENTAL_ALTER_CONFIGS, version, values)
         answer = decode_response(ApiKey.INCREMENTAL_ALTER_CONFIGS, version, frame)
         parked.throttle_ms += round(answer.throttle_time.total_seconds() * 1000)
         (result,) = answer.responses
         if result.error_code:
             log_limited(
-                self._connection.log.warning,
+                self.connection.log.warning,
                 "message_limit_not_raised",
                 key=need.topic,
                 topic=need.topic,
@@ -127,7 +127,7 @@ class Questions:
 
     def _log_unreadable(self, topic: str, reason: str) -> None:
         log_limited(
-            self._connection.log.warning,
+            self.connection.log.warning,
             "topic_settings_unreadable",
             key=topic,
             topic=topic,
@@ -137,32 +137,36 @@ class Questions:
 
     async def _read_names(self, parked: Parked, ids: list[bytes]) -> None:
         """Learn the names of topic ids (Metadata by id, KIP-516)."""
-        version = await self._version(ApiKey.METADATA)
+        version = await self.version(ApiKey.METADATA)
         if version is None or version < _METADATA_BY_ID:
             raise QuestionFailed("the broker's Metadata doesn't take topic ids")
         values = {
             "topics": [{"topic_id": topic_id, "name": None} for topic_id in ids],
             "allow_auto_topic_creation": False,
         }
-        frame = await self._ask(ApiKey.METADATA, version, values)
+        frame = await self.ask(ApiKey.METADATA, version, values)
         (throttle_ms, topics), _ = response_walker(ApiKey.METADATA, version, _NAMES)(frame)
         parked.throttle_ms += throttle_ms
-        learnt = learn_names(topics, self._connection)
+        learnt = learn_names(topics, self.connection)
         missing = QuestionFailed("the broker knows no such topic id")
         parked.failures.update({TopicNameNeed(topic_id): missing for topic_id in ids if topic_id not in learnt})
 
-    async def _version(self, api_key: int) -> int | None:
-        """Return the highest version that both this broker and the proxy can, None if there is none."""
-        if self._connection.versions is None:
-            frame = await self._ask(ApiKey.API_VERSIONS, 0, {})
+    async def version(self, api_key: int, limit: int = 32767) -> int | None:
+        """Return the highest version up to `limit` that both this broker and the proxy can, None if there is none."""
+        if self.connection.versions is None:
+            frame = await self.ask(ApiKey.API_VERSIONS, 0, {})
             answer = decode_response(ApiKey.API_VERSIONS, 0, frame)
-            self._connection.versions = {row.api_key: (row.min_version, row.max_version) for row in answer.api_keys}
+            self.connection.versions = {row.api_key: (row.min_version, row.max_version) for row in answer.api_keys}
         row = API_TABLE[api_key]
-        low, high = self._connection.versions.get(api_key, (0, -1))
-        version = min(high, row.max_version)
+        low, high = self.connection.versions.get(api_key, (0, -1))
+        version = min(high, row.max_version, limit)
         return version if version >= max(low, row.min_version) else None
 
-    async def _ask(self, api_key: int, version: int, values: Mapping[str, Any]) -> memoryview:
+    async def ask(self, api_key: int, version: int, values: Mapping[str, Any]) -> memoryview:
+        """Return the frame of the answer.
+
+        :raises QuestionFailed: there is none in time, or none may be asked for now.
+        """
         if self._ready is not None:
             await self._ready()
         answered: asyncio.Future[memoryview] = asyncio.get_running_loop().create_future()

@@ -18,6 +18,7 @@ from kveil.proxy.needs import OpeningKeyNeed, SealingKeyNeed
 from kveil.proxy.net.leg import Leg
 from kveil.proxy.net.own_login import OwnLogin
 from kveil.proxy.net.questions import Questions
+from kveil.proxy.net.record_reads import read_records
 from kveil.proxy.net.upstream import Upstream
 from kveil.proxy.session import Parked, Session
 
@@ -45,7 +46,9 @@ class Relay:
         if upstream.credentials is not None:
             seconds = connection.shared.settings.limits.connect_timeout_seconds
             self._own_login = OwnLogin(self._session, self._flush, self._go_on, upstream.credentials, seconds)
-        self._questions = Questions(self._session, self._flush, self._own_login.ready if self._own_login else None)
+        self._questions = Questions(
+            self._session, self._send_question, self._own_login.ready if self._own_login else None
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self._closing = False
@@ -169,7 +172,7 @@ class Relay:
 
     def _receive_requests(self) -> None:
         session, frames = self._session, self.client.frames
-        while session.parked_request is None and session.close_reason is None and not self._waits_for_login():
+        while session.takes_requests and not self._waits_for_login():
             frame = frames.next_frame()
             if frame is None:
                 return
@@ -188,13 +191,14 @@ class Relay:
 
     def _receive_responses(self) -> None:
         session, broker = self._session, self._broker
-        while session.parked_response is None and broker is not None:
+        while session.takes_responses and broker is not None:
             frame = broker.frames.next_frame()
             if frame is None:
-                return
+                break
             parked = session.receive_response(frame)
             if parked is not None:
                 self._spawn(self._meet(parked, self._resume_response))
+        self._receive_requests()  # those that an answer held up
 
     def _resume_request(self) -> None:
         parked = self._session.resume_request()
@@ -217,15 +221,20 @@ class Relay:
             pieces, session.to_client = session.to_client, []
             self.client.write(pieces)
 
+    def _send_question(self) -> None:
+        """Send what the proxy asks by itself, and read on for the answer, also where the broker's side was held."""
+        self._flush()
+        self._adjust()
+
     def _adjust(self) -> None:
         """Read each side if, and only if, what it sends can be taken."""
         broker = self._broker
         if broker is None or self._closing:
             return
         session = self._session
-        waits = session.parked_request is not None or (self._own_login is not None and self._own_login.is_running)
-        self.client.read(on=not (self._draining or waits or broker.is_clogged or self.client.is_clogged))
-        broker.read(on=session.parked_response is None and not self.client.is_clogged)
+        waits = self._draining or (self._own_login is not None and self._own_login.is_running)
+        self.client.read(on=session.takes_requests and not (waits or broker.is_clogged or self.client.is_clogged))
+        broker.read(on=session.takes_responses and not self.client.is_clogged)
 
     # Needs -------------------------------------------------------------------------------------------------------
 
@@ -233,6 +242,7 @@ class Relay:
         """Meet a parked frame's needs, or note why not, and go on with it."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._questions.meet(parked))
+            group.create_task(read_records(self._questions, parked))
             for need in parked.needs:
                 if isinstance(need, SealingKeyNeed | OpeningKeyNeed):
                     group.create_task(self._meet_key(need, parked))

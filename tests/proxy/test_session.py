@@ -8,7 +8,7 @@ from kveil.protocol.kafka.messages import encode_request, encode_response
 from kveil.proxy.addresses import Endpoint
 from kveil.proxy.errors import CloseConnection, QuestionFailed
 from tests.support.conversation import number_of, read_request, read_response
-from tests.support.records import client_batch, produced
+from tests.support.records import client_batch, fetched, produced, sealed
 
 HEARTBEAT, METADATA, PRODUCE, FETCH = 12, ApiKey.METADATA, ApiKey.PRODUCE, ApiKey.FETCH
 BEATS = (HEARTBEAT, 4)
@@ -202,6 +202,23 @@ class TestOwnQuestions:
         talk.client(ApiKey.SASL_HANDSHAKE, 1, {"mechanism": "PLAIN"})
         with pytest.raises(QuestionFailed, match="login"):
             self.ask(talk)
+
+    def test_it_passes_a_parked_answer(self, converse, writer):
+        """The one that waits for it, or another: nothing of it goes to the client."""
+        talk = converse()
+        number = talk.client(FETCH, 12)
+        answers = self.ask(talk)
+        question = read_request(talk.to_broker[1])[0].correlation_id
+        stored = sealed(writer, "t", 0, client_batch())
+        talk.broker_frame(encode_response(FETCH, 12, number, fetched({"t": {0: stored}})))
+        assert talk.session.parked_response
+        assert talk.session.takes_responses
+        assert talk.broker_frame(encode_response(*self.QUESTION, question, {})) is None
+        assert (len(answers), talk.to_client) == (1, [])
+        assert not talk.session.takes_responses
+        talk.meet()
+        assert numbers(talk.to_client) == [number]
+        assert talk.session.takes_responses
 
 
 class TestWhatMayBeAsked:

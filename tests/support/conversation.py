@@ -6,11 +6,11 @@
     talk.broker(3, 12, number, {"brokers": [...]})
     (answer,) = talk.to_client
 
-Needs are met from what the test put into `settings` and `names`, keys from a real key file.
+Needs are met from what the test put into `settings`, `names` and `records`, keys from a real key file.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,21 @@ from kveil.protocol.kafka.messages import encode_request, encode_response
 from kveil.proxy.addresses import Brokers, Endpoint, LocalPorts
 from kveil.proxy.config import Direction, Settings
 from kveil.proxy.context import Connection, Shared
+from kveil.proxy.errors import QuestionFailed
 from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
 from kveil.proxy.keys.keyfile import new_key_file
 from kveil.proxy.keys.keyfile_store import create_key_file
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
 from kveil.proxy.keys.ring import KeyRing
-from kveil.proxy.needs import Need, OpeningKeyNeed, SealingKeyNeed, TopicNameNeed, TopicSettingsNeed
+from kveil.proxy.needs import (
+    Need,
+    OpeningKeyNeed,
+    ReadRecords,
+    RecordsNeed,
+    SealingKeyNeed,
+    TopicNameNeed,
+    TopicSettingsNeed,
+)
 from kveil.proxy.policy import Policy
 from kveil.proxy.session import Parked, Session
 from kveil.proxy.topics import SettingsCache, TopicNames, TopicSettings
@@ -153,6 +162,7 @@ class Conversation:
         self.session = Session(self.connection)
         self.settings: dict[str, TopicSettings | Exception] = {}
         self.names: dict[bytes, str | Exception] = {}
+        self.records: Callable[[RecordsNeed], ReadRecords] = _no_records
         self.needed: list[Need] = []
         self.throttle_ms = 0
         self._numbers = 100
@@ -220,7 +230,7 @@ class Conversation:
 
     def meet(self) -> None:
         """Meet the needs of whatever is parked, until nothing is."""
-        for _ in range(10):
+        for _ in range(50):
             if parked := self.session.parked_request:
                 self._meet(parked)
                 self.session.resume_request()
@@ -236,7 +246,10 @@ class Conversation:
         for need in parked.needs:
             self.needed.append(need)
             try:
-                self._meet_one(need)
+                if isinstance(need, RecordsNeed):
+                    parked.read[need] = self.records(need)
+                else:
+                    self._meet_one(need)
             except Exception as error:
                 parked.failures[need] = error
 
@@ -260,6 +273,10 @@ class Conversation:
                     asyncio.run(shared.keys.unwrap(topic, kid, block, rule))
                 except (KeyRefused, KeyUnavailable) as error:
                     raise error
+
+
+def _no_records(need: RecordsNeed) -> ReadRecords:
+    raise QuestionFailed(f"no records of {need.topic}")
 
 
 def split_frames(pieces: Sequence[Any]) -> list[bytes]:

@@ -21,6 +21,7 @@ from kveil.protocol.kafka.record_batch import split_batches
 PRODUCE_VERSION = 9  # the last with topic names in flexible encoding that every broker of today speaks
 FETCH_VERSION = 12
 METADATA_VERSION = 12
+LIST_OFFSETS_VERSION = 7  # the first that looks for the largest timestamp
 SECONDS = 30.0
 NOT_LEADER = 6
 
@@ -55,9 +56,14 @@ def offsets_and_values(stored: bytes) -> list[tuple[int, bytes | None]]:
     return [(record.offset, record.value) for record in opened]
 
 
-def batch(values: Sequence[bytes | None], *, codec: int = 0, timestamp_ms: int | None = None) -> bytes:
-    """A plain record batch as a producer sends it, not idempotent. It is from now unless told otherwise."""
-    timestamp = int(time.time() * 1000) if timestamp_ms is None else timestamp_ms
+def batch(values: Sequence[bytes | None], *, codec: int = 0, timestamp_ms: int | Sequence[int] | None = None) -> bytes:
+    """A plain record batch as a producer sends it, not idempotent. It is from now unless told otherwise.
+
+    `timestamp_ms` is one for all records, or one for each.
+    """
+    stamps = int(time.time() * 1000) if timestamp_ms is None else timestamp_ms
+    if isinstance(stamps, int):
+        stamps = [stamps] * len(values)
     builder = DefaultRecordBatchBuilder(
         magic=2,
         compression_type=codec,
@@ -67,7 +73,7 @@ def batch(values: Sequence[bytes | None], *, codec: int = 0, timestamp_ms: int |
         base_sequence=-1,
         batch_size=1 << 30,
     )
-    for index, value in enumerate(values):
+    for index, (value, timestamp) in enumerate(zip(values, stamps, strict=True)):
         builder.append(index, timestamp=timestamp, key=b"key", value=value, headers=[])
     return bytes(builder.build())
 
@@ -195,6 +201,35 @@ class RawClient:
             )
             for topic in answer.responses
             for each in topic.partitions
+        }
+
+    def list_offsets(
+        self,
+        topic: str,
+        timestamps: Mapping[int, int],
+        *,
+        version: int = LIST_OFFSETS_VERSION,
+        isolation_level: int = 0,
+    ) -> dict[int, tuple[int, int, int, int | None]]:
+        """Look up timestamps by partition; the answer has error code, offset, timestamp and leader epoch of each."""
+        asked = [
+            {"partition_index": index, "current_leader_epoch": -1, "timestamp": timestamp}
+            for index, timestamp in timestamps.items()
+        ]
+        values = {
+            "replica_id": -1,
+            "isolation_level": isolation_level,
+            "topics": [{"name": topic, "partitions": asked}],
+        }
+        (found,) = self.ask(ApiKey.LIST_OFFSETS, version, values).topics
+        return {
+            each.partition_index: (
+                int(each.error_code),
+                each.offset,
+                each.timestamp,
+                getattr(each, "leader_epoch", None),
+            )
+            for each in found.partitions
         }
 
     def fetch(self, topic: str, partition: int = 0, offset: int = 0) -> Fetched:

@@ -176,7 +176,7 @@ class TestBothWays:
         view = memoryview(bytearray(client))
         header = check_produced(view)
         first = b"".join(seal(view, header, key=KEY, partition=PARTITION))
-        smaller = b"".join(seal(view, header, key=KEY, partition=PARTITION, compress=True))
+        smaller = b"".join(seal(view, header, key=KEY, partition=PARTITION, compress=3))
         assert len(smaller) < len(first)
         assert opened(first) == opened(smaller) == client
 
@@ -189,13 +189,13 @@ class TestBothWays:
 
     def test_compression_that_does_not_pay_is_left(self):
         client = client_batch(1, size=200)
-        assert len(sealed_bytes(client, compress=True)) == len(sealed_bytes(client))
+        assert len(sealed_bytes(client, compress=3)) == len(sealed_bytes(client))
 
     @pytest.mark.parametrize("codec", [1, 2, 3, 4])
     def test_the_clients_compression_is_left_alone(self, codec):
         client = client_batch(40, codec)
-        assert len(sealed_bytes(client, compress=True)) == len(sealed_bytes(client))
-        assert opened(sealed_bytes(client, compress=True)) == client
+        assert len(sealed_bytes(client, compress=3)) == len(sealed_bytes(client))
+        assert opened(sealed_bytes(client, compress=3)) == client
 
 
 class TestOriginPartition:
@@ -384,7 +384,7 @@ class TestLimits:
         assert caught.value.code == 10
 
     def test_the_proxys_compression_is_undone_within_the_limit(self, monkeypatch):
-        stored = sealed_bytes(client_batch(100), compress=True)
+        stored = sealed_bytes(client_batch(100), compress=3)
         assert opened(stored) == client_batch(100)
         monkeypatch.setattr(batch_module, "MAX_PLAINTEXT", len(client_batch(100)) - 61 - 1)
         with pytest.raises(Unopenable, match="inner compression"):

@@ -58,6 +58,7 @@ REWRITTEN = [
     (ApiKey.SHARE_FETCH, {"topics": ()}, NO_ADDRESSES | {"responses": ()}),
     (ApiKey.FETCH, {"topics": (), "replica_id": -1, "replica_state": None}, NO_ADDRESSES | {"responses": ()}),
     (ApiKey.PRODUCE, {"acks": -1, "topic_data": ()}, NO_ADDRESSES),
+    (ApiKey.LIST_OFFSETS, {"topics": ()}, {}),
     (ApiKey.CREATE_TOPICS, {}, {}),
     (ApiKey.DELETE_TOPICS, {}, {}),
     (ApiKey.ALTER_CONFIGS, {}, {}),
