@@ -102,10 +102,17 @@ class SettingsCache:
         for topic in topics:
             self._entries.pop(topic, None)
 
-    def doubt(self, topic: str, now: float) -> bool:
-        """Forget settings that the broker's answer speaks against. False if they were doubted a moment ago."""
+    def doubt(self, topic: str, now: float, *, sealed_at: float) -> bool:
+        """Forget settings that the broker's answer to a batch speaks against.
+
+        False if they were read again before the batch was sealed, and a moment ago: then they are right. Several
+        batches may be under way that were sealed by the same doubtful settings.
+        """
+        doubted_at = self._doubts.get(topic)
+        if doubted_at is not None and sealed_at < doubted_at:
+            return True
         self.drop([topic])
-        if self._doubts.get(topic, now) > now:
+        if doubted_at is not None and now < doubted_at + self._lifetime:
             return False
-        self._doubts[topic] = now + self._lifetime
+        self._doubts[topic] = now
         return True

@@ -11,6 +11,7 @@ import structlog
 from tests.support.children import children_left, own_children
 from tests.support.kafka import Cluster, Security, kafka_cluster
 
+RACKS = ("rack-0", "rack-1", "rack-2")
 BROKER_FIXTURES = {"kafka", "kafka3", "kafka_sasl"}
 
 
@@ -24,7 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 _clusters: list[Cluster] = []
 
 
-def _shared(start: AbstractContextManager[Cluster]) -> Iterator[Cluster]:
+def shared_cluster(start: AbstractContextManager[Cluster]) -> Iterator[Cluster]:
+    """Run a cluster for a fixture that several tests use: its brokers are no test's children, also started again."""
     with start as cluster:
         _clusters.append(cluster)
         yield cluster
@@ -34,19 +36,19 @@ def _shared(start: AbstractContextManager[Cluster]) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[Cluster]:
     """One plain node for the whole session. Tests share it: use the `topic` fixture, and don't stop it."""
-    yield from _shared(kafka_cluster())
+    yield from shared_cluster(kafka_cluster())
 
 
 @pytest.fixture(scope="session")
 def kafka3() -> Iterator[Cluster]:
-    """Three plain nodes. A test that stops one starts it again."""
-    yield from _shared(kafka_cluster(nodes=3))
+    """Three plain nodes, each in a rack of its own. A test that stops one starts it again."""
+    yield from shared_cluster(kafka_cluster(nodes=3, racks=RACKS))
 
 
 @pytest.fixture(scope="session")
 def kafka_sasl() -> Iterator[Cluster]:
     """One node behind TLS that wants a login, by any mechanism; users in tests.support.security.USERS."""
-    yield from _shared(kafka_cluster(security=Security.SASL_SSL))
+    yield from shared_cluster(kafka_cluster(security=Security.SASL_SSL))
 
 
 @pytest.fixture

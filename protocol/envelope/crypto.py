@@ -49,15 +49,16 @@ class HkdfExpand:
 class HkdfBlock:
     """The same for at most 64 bytes, where `info` begins alike each time: a record with a hidden key waits for it."""
 
-    def __init__(self, key: bytes, info_start: bytes) -> None:
+    def __init__(self, key: bytes, info_start: bytes, length: int) -> None:
+        self._length = length
         self._keyed = HMAC(key, SHA512())
         self._keyed.update(info_start)
 
-    def __call__(self, info_end: bytes, length: int) -> bytes:
-        """`length` bytes, at most 64."""
+    def expand(self, info_end: bytes) -> bytes:
+        """`length` bytes, at most 64, for `info_start` and `info_end` together."""
         keyed = self._keyed.copy()
         keyed.update(info_end + b"\x01")
-        return keyed.finalize()[:length]
+        return keyed.finalize()[: self._length]
 
 
 def hkdf_expand(key: bytes, info: bytes, length: int) -> bytes:

@@ -8,6 +8,7 @@ derivation.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from struct import Struct
 from typing import NamedTuple
@@ -135,7 +136,8 @@ class KeyHidingKey:
     secret: bytes = field(repr=False)
     realm: str
     topic: str
-    _expand: crypto.HkdfBlock = field(init=False, repr=False)
+    # From a key to the 32 bytes that stand for it. A field, not a method: each further call takes a tenth of a us.
+    wire_key: Callable[[bytes], bytes] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.secret) != HIDING_KEY_LENGTH:
@@ -143,8 +145,5 @@ class KeyHidingKey:
         if len(self.id) != HIDING_KEY_ID_LENGTH:
             raise ValueError(f"id of {len(self.id)} bytes")
         info_start = _HIDDEN_KEY + _place(self.realm, self.topic)
-        object.__setattr__(self, "_expand", crypto.HkdfBlock(self.secret, info_start))
-
-    def wire_key(self, key: bytes) -> bytes:
-        """The 32 bytes that stand for `key`."""
-        return self._expand(key, WIRE_KEY_LENGTH)
+        block = crypto.HkdfBlock(self.secret, info_start, WIRE_KEY_LENGTH)
+        object.__setattr__(self, "wire_key", block.expand)

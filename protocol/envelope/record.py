@@ -149,22 +149,8 @@ def _seal_all(
         if value is None:
             own = write_headers([write_record_header(TOMBSTONE_HEADER, head + ciphertext)])
             pieces += write_record(timestamp_delta, offset_delta, wire_key, None, own)
-            continue
-        body = join(
-            (
-                b"\x00",
-                varints[timestamp_delta],
-                varints[offset_delta],
-                varints[-1 if wire_key is None else len(wire_key)],
-                wire_key or b"",
-                varints[len(head) + len(ciphertext)],
-                head,
-                ciphertext,
-                b"\x00",
-            )
-        )
-        pieces.append(varints[len(body)])
-        pieces.append(body)
+        else:
+            pieces += write_record(timestamp_delta, offset_delta, wire_key, head + ciphertext)
     return join(pieces)
 
 

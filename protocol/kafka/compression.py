@@ -91,7 +91,7 @@ def compress(codec: int, data: Buffer, level: int = ZSTD_LEVEL) -> bytes:
     if codec == LZ4:
         # Kafka reads no blocks that depend on earlier ones, which are this library's default.
         compressor = cramjam.lz4.Compressor(block_linked=False)
-        compressor.compress(data)
+        compressor.compress(bytes(data))
         return bytes(compressor.finish())
     if codec == ZSTD:
         return bytes(cramjam.zstd.compress(data, level))

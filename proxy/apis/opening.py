@@ -100,10 +100,10 @@ class FetchedRecords:
             if view[_MAGIC_AT] != MAGIC:
                 raise CorruptBatch(f"a batch of magic {view[_MAGIC_AT]}, which can't be sealed")
             batch.header = header = read_header(view)
-            if header.is_control:
-                check_control_batch(view)
-            elif header.record_count == 0:
+            if header.record_count == 0:  # of markers too: the log cleaner keeps the header of a producer's last batch
                 check_empty_batch(view)
+            elif header.is_control:
+                check_control_batch(view)
             else:
                 batch.sealed = self._peek(view, header)
         except NotSealed as error:

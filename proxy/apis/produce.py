@@ -4,7 +4,7 @@ Other partitions of the request go on (R7). The answer is read whole, also an er
 of new leaders (KIP-951).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kveil.protocol.kafka.primitives import Buffer, write_array_length, write_bytes_length
@@ -14,6 +14,7 @@ from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
 from kveil.proxy.apis.produce_answer import Refusal, answer_refusals, merge_refusals
 from kveil.proxy.apis.produced import seal_batch
+from kveil.proxy.apis.record_errors import record_error_edits
 from kveil.proxy.apis.sealing import Sealing, find_limit_need, find_sealing
 from kveil.proxy.config import Direction, Mode
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
@@ -107,6 +108,7 @@ class Produce(Exchange):
         edits: list[Edit] = []
         refusals: list[Refusal] = []
         topics_left = 0
+        self._sealed_at = self.connection.shared.now()
         for topic in self._topics:
             topic_edits, topic_refusals = self._seal_topic(topic)
             if len(topic_refusals) == len(topic.partitions):
@@ -191,7 +193,7 @@ class Produce(Exchange):
         """Return the broker's answer with local addresses, and with what was refused put back in its place."""
         walker = self.response_walker
         (topics, throttle, endpoints), sections = walker(frame)
-        edits = self._doubt_edits(frame, topics)
+        edits = self._error_edits(frame, topics)
         if endpoints:
             edits += endpoint_edits(frame, endpoints, self.connection, compact=walker.flexible)
         if self.throttle_ms:
@@ -203,22 +205,32 @@ class Produce(Exchange):
             return answer
         return merge_refusals(self.header, b"".join(answer), self._order, self._refusals)
 
-    def _doubt_edits(self, frame: memoryview, topics: Any) -> list[Edit]:
+    def _error_edits(self, frame: memoryview, topics: Any) -> list[Edit]:
+        """Return the edits of the broker's errors that aren't for the client as they are."""
+        if not any(any(frame[start:end]) for _, _, parts in topics or () for _, (start, end) in parts or ()):
+            return []
+        whole = {
+            topic.place: topic.sealing
+            for topic in self._topics
+            if isinstance(topic.sealing, Sealing) and topic.sealing.mode is Mode.BATCH
+        }
+        return [*self._doubt_edits(frame, topics, whole), *record_error_edits(frame, self.header, whole)]
+
+    def _doubt_edits(self, frame: memoryview, topics: Any, whole: Mapping[str | bytes, Sealing]) -> list[Edit]:
         """Return the edits that have a client try again where a topic's settings seem to have changed.
 
         A compacted topic takes no stubs, which have no keys: INVALID_RECORD. So a topic that was not compacted when
         its settings were read may be now; they are read again for the next attempt.
         """
         edits = []
+        cache, now = self.connection.shared.topic_settings, self.connection.shared.now()
         for name, topic_id, partitions in topics or ():
+            sealing = whole.get(topic_id or name)
+            if sealing is None or sealing.rule.mode is not Mode.AUTO:
+                continue
             for _, (start, end) in partitions or ():
                 if int.from_bytes(frame[start:end], "big") != ErrorCode.INVALID_RECORD:
                     continue
-                known = self.topic_name(name, topic_id)
-                rule = None if known is None else self.connection.shared.policy.rule_for(known)
-                if known is None or rule is None or not rule.seal or rule.mode is not Mode.AUTO:
-                    continue
-                shared = self.connection.shared
-                if shared.topic_settings.doubt(known, shared.now()):
+                if cache.doubt(sealing.topic, now, sealed_at=self._sealed_at):
                     edits.append(Edit(start, end, [ErrorCode.NOT_ENOUGH_REPLICAS.to_bytes(2, "big")]))
         return edits

@@ -32,6 +32,9 @@ def seal_batch(
     """
     try:
         header = check_produced(batch)
+        if header.codec == compression.ZSTD and produce_version < ZSTD_MIN_PRODUCE_VERSION:
+            reason = f"the batch is refused: version {produce_version} of Produce has no zstd"
+            raise Refused(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, reason)
         if sealing.settings is not None and sealing.mode is Mode.BATCH:
             check_timestamps(batch, header, sealing.settings, int(connection.shared.unix_time() * 1000))
         connection.shared.keys.note_use(sealing.key, len(batch))

@@ -47,7 +47,7 @@ class Result:
 def jars(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The class path of the application, compiled."""
     streams = further_jars(f"org.apache.kafka:kafka-streams:{KAFKA_VERSION}")
-    return [java.compile_java(SOURCE, tmp_path_factory.mktemp("word-counts"), streams), *streams]
+    return [java.compile_java(tmp_path_factory.mktemp("word-counts"), SOURCE, jars=streams), *streams]
 
 
 class Application:

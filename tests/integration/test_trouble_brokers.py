@@ -103,10 +103,10 @@ def wait_for_consumed(consumer: java.Child, total: int) -> None:
 
 
 def test_leader_that_moves_without_a_restart(kafka3: Cluster, proxy: Proxy, topic: str):
-    """A preferred leader election while the producer runs: what a rolling upgrade does all the time."""
+    """A preferred leader election while clients run: what a rolling upgrade does all the time."""
     kafka3.create_topic(topic, partitions=1, replication=3, config=SAFE)
     first = leaders(kafka3, topic, 1)[0]
-    with steady_producer(proxy.bootstrap, topic) as producer:
+    with steady_producer(proxy.bootstrap, topic) as producer, steady_consumer(proxy.bootstrap, topic) as consumer:
         producer.wait_for_more(300)
         kafka3.stop_node(first)
         producer.wait_for_more(100)
@@ -116,7 +116,25 @@ def test_leader_that_moves_without_a_restart(kafka3: Cluster, proxy: Proxy, topi
         assert leaders(kafka3, topic, 1)[0] == first
         producer.wait_for_more(300)
         sent = producer.finish()
+        consumer.wait_for(sent)
     check_exact(read_all(proxy.bootstrap, topic), sent)
+
+
+def test_all_brokers_restart(kafka3: Cluster, proxy: Proxy, topic: str):
+    """For a while there is nobody behind the proxy; clients wait and go on."""
+    kafka3.create_topic(topic, partitions=PARTITIONS, replication=3, config=SAFE)
+    with (
+        steady_producer(proxy.bootstrap, topic, partitions=PARTITIONS) as producer,
+        steady_consumer(proxy.bootstrap, topic) as consumer,
+    ):
+        producer.wait_for_more(200)
+        for node in range(3):
+            kafka3.kill_node(node)
+        kafka3.start()
+        producer.wait_for_more(200)
+        sent = producer.finish()
+        consumer.wait_for(sent)
+    check_exact(read_all(proxy.bootstrap, topic, PARTITIONS), sent)
 
 
 @pytest.mark.broker

@@ -1,10 +1,11 @@
-"""The proxy is killed in the middle and started again on the same ports: clients recover by themselves."""
+"""The proxy ends in the middle and is started again, on the same ports or others: clients recover by themselves."""
 
 import asyncio
 import json
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -156,3 +157,54 @@ def test_ports_before_their_brokers_are_known(kafka3: Cluster, proxy: Proxy, top
     with RawClient(port) as client:
         assert client.produce({topic: {partition: batch([b"now"])}}) == {(topic, partition): (0, 0)}
         assert client.fetch(topic, partition).values == [(0, b"now")]
+
+
+@contextmanager
+def moving_proxy(kafka3: Cluster) -> Iterator[tuple[Proxy, str]]:
+    """A proxy, and both the bootstrap addresses that it has one after the other."""
+    with kveil_proxy(
+        ",".join(kafka3.bootstrap_servers), broker_ports=7, config={"broker_ports": {"count": 3}}
+    ) as proxy:
+        yield proxy, f"{proxy.bootstrap},127.0.0.1:{proxy.port + 4}"
+
+
+def move(proxy: Proxy) -> None:
+    """Start it again so that not one port is what it was."""
+    proxy.stop()
+    proxy.config["listeners"] = [{"address": f"127.0.0.1:{proxy.port + 4}"}]
+    proxy.start()
+
+
+def test_brokers_behind_other_ports(kafka3: Cluster, topic: str):
+    """None of the brokers that clients know answers any more: they rebootstrap (KIP-899)."""
+    kafka3.create_topic(topic, partitions=PARTITIONS, replication=3)
+    with (
+        moving_proxy(kafka3) as (proxy, bootstrap),
+        steady_producer(bootstrap, topic, partitions=PARTITIONS, metadata_recovery_strategy="rebootstrap") as producer,
+        steady_consumer(bootstrap, topic, metadata_recovery_strategy="rebootstrap") as consumer,
+    ):
+        producer.wait_for_more(200)
+        move(proxy)
+        producer.wait_for_more(200)
+        sent = producer.finish()
+        consumer.wait_for(sent)
+        check_exact(consumer.values, sent)
+
+
+def test_java_finds_brokers_behind_other_ports(kafka3: Cluster, topic: str):
+    """It begins anew by itself, after a time that can be set (KIP-1102)."""
+    kafka3.create_topic(topic, partitions=PARTITIONS, replication=3)
+    settings = {"metadata.recovery.strategy": "rebootstrap", "metadata.recovery.rebootstrap.trigger.ms": "1000"}
+    settings |= {"enable.idempotence": "true", "retries": "2147483647"}
+    with moving_proxy(kafka3) as (proxy, bootstrap), java.properties_file(settings) as config:
+        reach = ("--bootstrap-server", bootstrap, "--topic", topic, "--command-config", config)
+        with (
+            java.start_java_tool(java.VERIFIABLE_CONSUMER, *reach, "--group-id", topic) as consumer,
+            java.start_java_tool(java.VERIFIABLE_PRODUCER, *reach, "--throughput", "500") as producer,
+        ):
+            consumer.lines.wait_for("records_consumed", SECONDS)
+            move(proxy)
+            total = finish(producer, more=500)
+            wait_for_consumed(consumer, total)
+        stored = read_all(bootstrap, topic, PARTITIONS)
+    assert sorted(value for values in stored.values() for value in values) == list(range(total))

@@ -1,5 +1,6 @@
 """Topics that come, go, and come again under the same name."""
 
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -8,13 +9,15 @@ from typing import Self
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
+from kveil.protocol.kafka.api_table import ApiKey
 from tests.support import java
 from tests.support.kafka import Cluster
 from tests.support.proxy import Proxy, kveil_proxy
-from tests.support.raw_client import RawClient
+from tests.support.raw_client import RawClient, batch
 from tests.support.steady import steady_consumer
 
 SECONDS = 30.0
+UNKNOWN_TOPIC_ID = 100
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +108,59 @@ def test_deleted_and_created_again_with_java(kafka: Cluster, proxy: Proxy, topic
         assert java.java_tool(java.CONSOLE_CONSUMER, *reach, *limits).stdout == f"{text}\n"
         assert text.encode() not in kafka.stored_bytes(topic)
         kafka.delete_topic(topic)
+
+
+def test_java_goes_on_with_a_topic_made_anew(kafka: Cluster, proxy: Proxy, topic: str):
+    """While it runs, by the new topic's id."""
+    kafka.create_topic(topic)
+    reach = ("--bootstrap-server", proxy.bootstrap, "--topic", topic)
+    quick = ("--command-property", "metadata.max.age.ms=500", "--command-property", "auto.offset.reset=earliest")
+    with (
+        Persistent(proxy, topic) as producer,
+        java.start_java_tool(java.CONSOLE_CONSUMER, *reach, *quick) as consumer,
+    ):
+        producer.wait_for_more(100)
+        list(itertools.islice(consumer.lines.read(SECONDS), 100))
+        kafka.delete_topic(topic)
+        kafka.create_topic(topic)
+        producer.wait_for_more(10)
+        first = int(kafka_values(proxy, topic)[0])
+        for line in consumer.lines.read(SECONDS):
+            if int(line) >= first + 100:
+                break
+    assert not [line for line in proxy.events("batch_unopened") if line["topic"] == topic]
+
+
+def kafka_values(proxy: Proxy, topic: str) -> list[bytes]:
+    with RawClient(proxy.bootstrap) as client:
+        return [value or b"" for _, value in client.fetch(topic).values]
+
+
+@pytest.mark.parametrize("prefix", ["", "plain-"])
+def test_ids_of_the_topic_before(kafka: Cluster, proxy: Proxy, topic: str, prefix: str):
+    """Whoever still uses them is told as without a proxy; the new ones work at once."""
+    seen = []
+    for bootstrap, name in ((kafka.bootstrap, f"{prefix}{topic}-direct"), (proxy.bootstrap, f"{prefix}{topic}")):
+        with RawClient(bootstrap) as client:
+            kafka.create_topic(name)
+            ids = [client.metadata(name).topics[0].topic_id.bytes]
+            kafka.delete_topic(name)
+            kafka.create_topic(name)
+            assert client.leaders(name, 1) == [0]
+            ids.append(client.metadata(name).topics[0].topic_id.bytes)
+            seen.append([answer for topic_id in ids for answer in by_id(client, topic_id)])
+    assert seen[1] == seen[0] == [UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_ID, 0, 0]
+
+
+def by_id(client: RawClient, topic_id: bytes) -> tuple[int, int]:
+    """The errors of a Produce and of a Fetch by id, in the version that began with ids."""
+    sent = {"topic_id": topic_id, "partition_data": [{"index": 0, "records": batch([b"by id"])}]}
+    values = {"transactional_id": None, "acks": -1, "timeout": 10_000, "topic_data": [sent]}
+    produced = client.ask(ApiKey.PRODUCE, 13, values).responses[0].partition_responses[0].error_code
+    part = {"fetch_offset": 0, "partition_max_bytes": 1000, "current_leader_epoch": -1, "last_fetched_epoch": -1}
+    asked = {"topic_id": topic_id, "partitions": [{"partition": 0, "log_start_offset": -1, **part}]}
+    values = {"replica_id": -1, "max_bytes": 1000, "session_epoch": -1, "topics": [asked]}
+    return int(produced), int(client.ask(ApiKey.FETCH, 13, values).responses[0].partitions[0].error_code)
 
 
 def test_settings_of_the_topic_before_do_not_count(kafka: Cluster, proxy: Proxy, topic: str):

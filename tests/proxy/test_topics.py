@@ -58,11 +58,19 @@ class TestSettings:
     def test_are_doubted_once_in_their_lifetime(self):
         cache = SettingsCache(60)
         cache.learn("t", DELETED, 0)
-        assert cache.doubt("t", 1)
+        assert cache.doubt("t", 1, sealed_at=0.5)
         assert cache.find("t", 1) is None
-        assert not cache.doubt("t", 2)
-        assert cache.doubt("u", 2)
-        assert cache.doubt("t", 62)
+        cache.learn("t", DELETED, 1)
+        assert not cache.doubt("t", 2, sealed_at=1.5)
+        assert cache.doubt("u", 2, sealed_at=1.5)
+        assert cache.doubt("t", 62, sealed_at=61)
+
+    def test_are_doubted_for_every_batch_that_was_sealed_by_them(self):
+        cache = SettingsCache(60)
+        assert cache.doubt("t", 1, sealed_at=0.2)
+        cache.learn("t", DELETED, 1.1)
+        assert cache.doubt("t", 2, sealed_at=0.5)
+        assert cache.find("t", 2) is DELETED
 
     @pytest.mark.parametrize(
         ("policy", "compacted"), [("delete", False), ("compact", True), ("compact,delete", True), ("", False)]

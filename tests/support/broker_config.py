@@ -68,6 +68,12 @@ def _authorizer() -> dict[str, str]:
     }
 
 
+def rack_properties(rack: str) -> dict[str, str]:
+    """Where a node stands, and that followers serve consumers who stand there too."""
+    selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+    return {"broker.rack": rack, "replica.selector.class": selector}
+
+
 def broker_properties(
     node_id: int,
     ports: Mapping[int, BrokerPorts],

@@ -73,14 +73,14 @@ def start_java_tool(
     return Child(command)
 
 
-def compile_java(source: Path, folder: Path, jars: Sequence[str] = ()) -> str:
-    """Compile one file with Eclipse's compiler, which needs no JDK; gives the folder, for `extra_jars`."""
+def compile_java(folder: Path, *sources: Path, jars: Sequence[str] = ()) -> str:
+    """Compile files with Eclipse's compiler, which needs no JDK; gives the folder, for `extra_jars`."""
     path = os.pathsep.join([class_path(), *jars])
     flags = ("-proc:none", "-source", "17", "-target", "17", "-cp", path, "-d", str(folder))
-    command = [JAVA, *java_options(HEAP_MB), "-cp", class_path((COMPILER,)), f"{_ECJ}.batch.Main", *flags, str(source)]
-    done = run(command)
+    command = [JAVA, *java_options(HEAP_MB), "-cp", class_path((COMPILER,)), f"{_ECJ}.batch.Main", *flags]
+    done = run([*command, *map(str, sources)])
     if done.returncode:
-        raise ChildFailedError(f"{source.name} does not compile:\n{done.stdout}{done.stderr}")
+        raise ChildFailedError(f"it does not compile:\n{done.stdout}{done.stderr}")
     return str(folder)
 
 

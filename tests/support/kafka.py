@@ -22,7 +22,7 @@ from typing import Any
 from confluent_kafka.admin import AclOperation, AclPermissionType, ResourceType
 
 from tests.support import storage
-from tests.support.broker_config import BrokerPorts, broker_properties
+from tests.support.broker_config import BrokerPorts, broker_properties, rack_properties
 from tests.support.client_settings import aiokafka_settings, java_settings, librdkafka_settings
 from tests.support.cluster_admin import ClusterAdmin
 from tests.support.containers import choose_launcher
@@ -168,10 +168,12 @@ def kafka_cluster(
     folder: Path | None = None,
     first_id: int = 0,
     version: str | None = None,
+    racks: Sequence[str] = (),
 ) -> Iterator[Cluster]:
     """Run a cluster for the length of a `with` block; node ids count from `first_id`.
 
-    Without a version it is the one that TEST_KAFKA_VERSION names, or else the usual one.
+    Without a version it is the one that TEST_KAFKA_VERSION names, or else the usual one. With a rack for each node,
+    followers serve the consumers of their rack (KIP-392).
     """
     with (
         tempfile.TemporaryDirectory(prefix="kveil-kafka-", dir=folder, ignore_cleanup_errors=True) as work,
@@ -192,6 +194,7 @@ def kafka_cluster(
         ]
         for node in members:
             settings = broker_properties(node.id, ports, security, node.data_dir, certificates=certificates, acls=acls)
+            settings |= rack_properties(racks[node.id - first_id]) if racks else {}
             node.configure(settings | {key: str(value) for key, value in (properties or {}).items()})
         try:
             yield _started(Cluster(members, security, certificates, _new_cluster_id()))

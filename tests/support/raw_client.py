@@ -56,7 +56,13 @@ def offsets_and_values(stored: bytes) -> list[tuple[int, bytes | None]]:
     return [(record.offset, record.value) for record in opened]
 
 
-def batch(values: Sequence[bytes | None], *, codec: int = 0, timestamp_ms: int | Sequence[int] | None = None) -> bytes:
+def batch(
+    values: Sequence[bytes | None],
+    *,
+    codec: int = 0,
+    timestamp_ms: int | Sequence[int] | None = None,
+    key: bytes | None = b"key",
+) -> bytes:
     """A plain record batch as a producer sends it, not idempotent. It is from now unless told otherwise.
 
     `timestamp_ms` is one for all records, or one for each.
@@ -74,7 +80,7 @@ def batch(values: Sequence[bytes | None], *, codec: int = 0, timestamp_ms: int |
         batch_size=1 << 30,
     )
     for index, (value, timestamp) in enumerate(zip(values, stamps, strict=True)):
-        builder.append(index, timestamp=timestamp, key=b"key", value=value, headers=[])
+        builder.append(index, timestamp=timestamp, key=key, value=value, headers=[])
     return bytes(builder.build())
 
 
@@ -161,40 +167,48 @@ class RawClient:
                 return [leaders[index] for index in range(partitions)]
         raise TimeoutError(f"no leaders for {topic}")
 
-    def send_produce(self, topics: Mapping[str, Mapping[int, bytes]], *, acks: int = -1) -> None:
+    def send_produce(
+        self, topics: Mapping[str, Mapping[int, bytes]], *, acks: int = -1, version: int = PRODUCE_VERSION
+    ) -> None:
         """Send batches by topic and partition."""
-        self.send(ApiKey.PRODUCE, PRODUCE_VERSION, _produce_values(topics, acks))
+        self.send(ApiKey.PRODUCE, version, _produce_values(topics, acks))
 
-    def produce(self, topics: Mapping[str, Mapping[int, bytes]]) -> dict[tuple[str, int], tuple[int, int]]:
+    def produce(
+        self, topics: Mapping[str, Mapping[int, bytes]], *, version: int = PRODUCE_VERSION
+    ) -> dict[tuple[str, int], tuple[int, int]]:
         """Produce batches by topic and partition; the answer has error code and base offset of each, in order.
 
         What a broker doesn't lead yet, because its topic was made a moment ago, is sent again.
         """
-        answers = self._produce_once(topics)
+        answers = self._produce_once(topics, version)
         deadline = time.monotonic() + SECONDS
         while early := [place for place, (code, _) in answers.items() if code == NOT_LEADER]:
             assert time.monotonic() < deadline, early
             for topic, partition in early:
-                answers |= self._produce_once({topic: {partition: topics[topic][partition]}})
+                answers |= self._produce_once({topic: {partition: topics[topic][partition]}}, version)
         return answers
 
-    def _produce_once(self, topics: Mapping[str, Mapping[int, bytes]]) -> dict[tuple[str, int], tuple[int, int]]:
-        self.send_produce(topics)
-        answer = self.receive(ApiKey.PRODUCE, PRODUCE_VERSION)
+    def _produce_once(
+        self, topics: Mapping[str, Mapping[int, bytes]], version: int
+    ) -> dict[tuple[str, int], tuple[int, int]]:
+        self.send_produce(topics, version=version)
+        answer = self.receive(ApiKey.PRODUCE, version)
         return {
             (topic.name, each.index): (int(each.error_code), each.base_offset)
             for topic in answer.responses
             for each in topic.partition_responses
         }
 
-    def send_fetch(self, topics: Mapping[str, Mapping[int, int]], *, max_bytes: int = 1 << 26) -> None:
-        """Ask for records from an offset on, by topic and partition."""
-        self.send(ApiKey.FETCH, FETCH_VERSION, _fetch_values(topics, max_bytes))
+    def send_fetch(self, topics: Mapping[str, Mapping[int, int]], *, version: int = FETCH_VERSION, **more: Any) -> None:
+        """Ask for records from an offset on, by topic and partition. `more` are fields of the request."""
+        self.send(ApiKey.FETCH, version, _fetch_values(topics, **more))
 
-    def fetch_all(self, topics: Mapping[str, Mapping[int, int]]) -> dict[tuple[str, int], Fetched]:
+    def fetch_all(
+        self, topics: Mapping[str, Mapping[int, int]], *, version: int = FETCH_VERSION, **more: Any
+    ) -> dict[tuple[str, int], Fetched]:
         """Fetch from several partitions at once."""
-        self.send_fetch(topics)
-        answer = self.receive(ApiKey.FETCH, FETCH_VERSION)
+        self.send_fetch(topics, version=version, **more)
+        answer = self.receive(ApiKey.FETCH, version)
         return {
             (topic.topic, each.partition_index): Fetched(
                 int(each.error_code), each.high_watermark, bytes(each.records or b"")
@@ -232,9 +246,9 @@ class RawClient:
             for each in found.partitions
         }
 
-    def fetch(self, topic: str, partition: int = 0, offset: int = 0) -> Fetched:
+    def fetch(self, topic: str, partition: int = 0, offset: int = 0, **more: Any) -> Fetched:
         """Fetch from one partition."""
-        return self.fetch_all({topic: {partition: offset}})[topic, partition]
+        return self.fetch_all({topic: {partition: offset}}, **more)[topic, partition]
 
 
 def _produce_values(topics: Mapping[str, Mapping[int, bytes]], acks: int) -> dict[str, Any]:
@@ -242,10 +256,10 @@ def _produce_values(topics: Mapping[str, Mapping[int, bytes]], acks: int) -> dic
         {"name": name, "partition_data": [{"index": index, "records": each} for index, each in partitions.items()]}
         for name, partitions in topics.items()
     ]
-    return {"acks": acks, "timeout": 10_000, "topic_data": data}
+    return {"transactional_id": None, "acks": acks, "timeout": 10_000, "topic_data": data}
 
 
-def _fetch_values(topics: Mapping[str, Mapping[int, int]], max_bytes: int) -> dict[str, Any]:
+def _fetch_values(topics: Mapping[str, Mapping[int, int]], *, max_bytes: int = 1 << 26, **more: Any) -> dict[str, Any]:
     asked = [
         {
             "topic": name,
@@ -271,4 +285,5 @@ def _fetch_values(topics: Mapping[str, Mapping[int, int]], max_bytes: int) -> di
         "session_id": 0,
         "session_epoch": -1,
         "topics": asked,
+        **more,
     }

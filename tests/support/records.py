@@ -46,11 +46,21 @@ def at_offset(batch: bytes, offset: int, leader_epoch: int = 5) -> bytes:
     return bytes(stored)
 
 
-def sealed(shared: Shared, topic: str, partition: int, batch: bytes, *, offset: int = 0, rule: Any = None) -> bytes:
+def sealed(
+    shared: Shared,
+    topic: str,
+    partition: int,
+    batch: bytes,
+    *,
+    offset: int = 0,
+    rule: Any = None,
+    compress: bool = False,
+) -> bytes:
     """A batch as the proxy's broker would store it."""
     key = asyncio.run(shared.keys.renew(topic, rule or shared.policy.rule_for(topic)))
     view = memoryview(bytearray(batch))
-    return at_offset(b"".join(map(bytes, seal(view, check_produced(view), key=key, partition=partition))), offset)
+    pieces = seal(view, check_produced(view), key=key, partition=partition, compress=compress)
+    return at_offset(b"".join(map(bytes, pieces)), offset)
 
 
 def mode_of(records: bytes | None) -> Mode:

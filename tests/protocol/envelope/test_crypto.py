@@ -30,9 +30,9 @@ def test_hkdf_expand_is_the_references(length):
 
 @pytest.mark.parametrize("length", [32, 64])
 def test_one_block_is_the_same(length):
-    block = crypto.HkdfBlock(b"k" * 32, b"begins alike ")
+    block = crypto.HkdfBlock(b"k" * 32, b"begins alike ", length)
     for end in (b"", b"one", b"another" * 50):
-        assert block(end, length) == reference.hkdf_expand(b"k" * 32, b"begins alike " + end, length)
+        assert block.expand(end) == reference.hkdf_expand(b"k" * 32, b"begins alike " + end, length)
 
 
 class TestRecordCipher:

@@ -3,6 +3,8 @@
 import pytest
 import structlog
 
+from kveil.protocol.kafka import compression
+from kveil.protocol.kafka.record_batch import read_header
 from kveil.proxy.errors import CloseConnection, ErrorCode
 from kveil.proxy.needs import TopicNameNeed
 from tests.support.conversation import read_request, read_response
@@ -36,6 +38,19 @@ def test_the_client_gets_its_own_bytes(converse, writer, version):
         (topic, 9): (0, None),
         (topic, 11): (0, b""),
     }
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_zstd_of_the_proxys_own_is_undone(converse, writer, version):
+    """Consumers before version 10 don't know the codec (KIP-110), whether around the envelope or inside."""
+    talk = converse()
+    talk.shared.topic_names.learn(ID, "t")
+    topic = ID if version >= 13 else "t"
+    batch = client_batch(40)
+    stored = sealed(writer, "t", 0, batch, compress=True)
+    assert read_header(stored).codec == compression.ZSTD
+    assert len(stored) < len(sealed(writer, "t", 0, batch))
+    assert fetch(talk, {topic: {0: stored}}, version=version) == {(topic, 0): (0, at_offset(batch, 0))}
 
 
 class TestRequests:

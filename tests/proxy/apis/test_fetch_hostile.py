@@ -3,6 +3,7 @@
 import pytest
 import structlog
 
+from kveil.protocol.kafka.record_batch import CONTROL, TRANSACTIONAL
 from kveil.proxy.apis.opening import UNOPENED, FetchedRecords, Room
 from kveil.proxy.errors import ErrorCode, Refused
 from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
@@ -50,8 +51,9 @@ class TestPlainInDisguise:
     def test_more_than_one_record_under_the_control_bit(self, converse):
         assert fetch_one(converse(), client_batch(2, attributes=0x20, producer_id=7)) == (CORRUPT, b"")
 
-    def test_behind_an_empty_batch(self, converse, fresh_log_limits):
-        hidden = Batch(record(0, None, b"plain"), 0, last_offset_delta=0).encode()
+    @pytest.mark.parametrize("attributes", [0, TRANSACTIONAL | CONTROL])
+    def test_behind_an_empty_batch(self, converse, fresh_log_limits, attributes):
+        hidden = Batch(record(0, None, b"plain"), 0, last_offset_delta=0, attributes=attributes).encode()
         assert "count 0" in refused_as(converse(), hidden)["reason"]
 
     @pytest.mark.parametrize("commit", [True, False])
@@ -60,8 +62,10 @@ class TestPlainInDisguise:
         records = sealed(writer, "t", 0, ONE) + marker(commit=commit, offset=1)
         assert fetch_one(talk, records) == (0, at_offset(ONE, 0) + marker(commit=commit, offset=1))
 
-    def test_real_empty_batches_pass(self, converse, writer):
-        empty = Batch(b"", 0, base_offset=5, last_offset_delta=3).encode()
+    @pytest.mark.parametrize("attributes", [0, TRANSACTIONAL, TRANSACTIONAL | CONTROL])
+    def test_real_empty_batches_pass(self, converse, writer, attributes):
+        """The log cleaner keeps the header of a producer's last batch, also of a marker."""
+        empty = Batch(b"", 0, base_offset=5, last_offset_delta=3, attributes=attributes).encode()
         assert fetch_one(converse(), empty + sealed(writer, "t", 0, ONE, offset=9)) == (0, empty + at_offset(ONE, 9))
 
     def test_in_a_plain_topic_all_of_it_passes(self, converse):

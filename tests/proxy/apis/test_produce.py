@@ -3,6 +3,7 @@
 import pytest
 
 from kveil.protocol.envelope.batch import peek, unseal
+from kveil.protocol.kafka import compression
 from kveil.protocol.kafka.record_batch import read_header
 from kveil.proxy.errors import CloseConnection, ErrorCode
 from tests.support.conversation import read_request, read_response
@@ -145,6 +146,19 @@ class TestClientsOwnFaults:
     def test_are_told(self, converse, records, code):
         talk = converse(topics=BATCHES)
         assert error_of(talk, records)[0] is code
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_zstd_in_a_version_without_it(self, converse, version):
+        """Brokers refuse it before version 7 (KIP-110), and can't see the codec of a sealed batch."""
+        talk = conversation(converse)
+        (topic,) = topics = keyed(version, {"orders": {0: client_batch(attributes=compression.ZSTD)}})
+        talk.client(PRODUCE, version, produced(topics))
+        if version >= 7:
+            assert list(sent(talk)) == [(topic, 0)]
+        else:
+            assert talk.to_broker == []
+            code = ErrorCode.UNSUPPORTED_COMPRESSION_TYPE
+            assert answered(version, talk.to_client[0]) == [(topic, 0, code, -1)]
 
     def test_are_logged(self, converse, fresh_log_limits):
         talk = converse(topics=BATCHES)

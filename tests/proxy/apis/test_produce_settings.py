@@ -122,6 +122,18 @@ class TestBrokersRefusal:
         assert self.refuse(talk, version=version) == [ErrorCode.INVALID_RECORD, 0]
         assert [type(need) for need in talk.needed].count(TopicSettingsNeed) == 3 - 1
 
+    def test_is_retriable_for_all_that_are_under_way(self, converse):
+        """Sealed by the same settings, which only the first of the answers speaks against."""
+        talk = converse()
+        numbers = [talk.client(PRODUCE, 9, produced({"t": {0: GOOD}})) for _ in range(3)]
+        for number in numbers:
+            talk.clock.now += 1
+            broker_answers(talk, 9, number, {"t": {0: {"error_code": ErrorCode.INVALID_RECORD}}})
+        codes = [answered(9, frame)[0][2] for frame in talk.to_client]
+        assert codes == [ErrorCode.NOT_ENOUGH_REPLICAS] * 3
+        talk.to_broker  # noqa: B018 - taken out
+        assert self.refuse(talk) == [ErrorCode.INVALID_RECORD, 0]
+
     def test_then_the_settings_are_read_again(self, converse):
         talk = converse()
         self.refuse(talk)

@@ -142,7 +142,7 @@ class TestSessions:
             broker.silent.add(HANDSHAKE)
             proxy.shared.now.now += 9
             questions = proxy.relays[0]._questions
-            asked = asyncio.ensure_future(questions._ask(ApiKey.METADATA, 12, {}))
+            asked = asyncio.ensure_future(questions.ask(ApiKey.METADATA, 12, {}))
             number = await client.send(*BEAT)
             await broker.until(lambda b: b.held)
             assert broker.apis()[4:] == [HANDSHAKE]

@@ -74,6 +74,12 @@ def kafkajs_consume(
     return [_from_json(found) for found in _node("consume.js", task, timeout)]
 
 
+def kafkajs_calls(bootstrap: str, topic: str, *, timeout: float = 120.0) -> list[str]:
+    """Run a script of administration, transactions and a group over a new topic; gives a line for each call."""
+    said: list[str] = _node("calls.js", _task(bootstrap, topic, None, None), timeout)
+    return said
+
+
 def _task(bootstrap: str, topic: str, login: Login | None, ca: Path | None) -> dict[str, Any]:
     sasl = login and {
         "mechanism": login.mechanism.lower(),
