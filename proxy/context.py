@@ -11,6 +11,7 @@ from kveil.proxy.addresses import Brokers, Endpoint, LocalPorts
 from kveil.proxy.config import Direction, Settings
 from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.login import ClientSasl, Login, client_sasl
+from kveil.proxy.needs import OpeningKeyNeed
 from kveil.proxy.policy import Policy
 from kveil.proxy.sequences import RefusedSequences
 from kveil.proxy.topics import SettingsCache, TopicNames
@@ -26,6 +27,8 @@ class Shared:
     brokers: Brokers
     topic_names: TopicNames
     topic_settings: SettingsCache
+    awaited_keys: dict[str, OpeningKeyNeed] = field(default_factory=dict)
+    """By topic: a key that could not be had when a share group's records needed it."""
     now: Callable[[], float]
     """A monotonic clock, in seconds."""
     unix_time: Callable[[], float]

@@ -48,7 +48,6 @@ from kveil.protocol.kafka.records import (
     write_record,
     write_record_header,
 )
-from kveil.protocol.kafka.varint import VARINTS
 
 __all__ = ["RecordSealedBatch", "peek_records", "seal_records", "unseal_records"]
 
@@ -128,7 +127,7 @@ def _seal_all(
     record_common = _common(registry.RECORD, extensions, key.kid, salt)
     tombstone_common = _common(registry.TOMBSTONE, extensions, key.kid, salt)
     pack_head = Struct(f">{COMMON_LENGTH}sII{len(extensions)}s").pack
-    pack_prefix, varints, encrypt, join = RECORD_PREFIX.pack, VARINTS, cipher.encrypt, b"".join
+    pack_prefix, encrypt, join = RECORD_PREFIX.pack, cipher.encrypt, b"".join
     hide = hiding.wire_key if hiding else None
     base_timestamp = header.base_timestamp
     pieces: list[bytes] = []

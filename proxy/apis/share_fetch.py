@@ -3,7 +3,8 @@
 The broker has acquired the records for this consumer before the proxy sees them. A record that is acquired and then
 missing would be acknowledged as a gap, which loses it: so a partition that doesn't open whole errs whole, with no
 acquired records, and the broker archives it after the group's limit of deliveries. Where a key can't be had for now,
-the connection is closed instead: that ends the session, which releases the records uncounted.
+the connection is closed instead: that ends the session, which releases the records uncounted. From then on requests for
+the topic don't go to the broker before its key is there: each lock that runs out would count as a delivery.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,8 @@ from kveil.proxy.apis.fetch import NO_RECORDS_HERE, find_records, name_needs, op
 from kveil.proxy.apis.opening import FetchedRecords, Room
 from kveil.proxy.config import Direction
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
-from kveil.proxy.needs import Need
+from kveil.proxy.keys.errors import KeyUnavailable
+from kveil.proxy.needs import Need, OpeningKeyNeed
 
 _RETRIABLE = frozenset({ErrorCode.KAFKA_STORAGE_ERROR, ErrorCode.UNKNOWN_TOPIC_ID})
 
@@ -59,11 +61,22 @@ class ShareFetch(Exchange):
         if self.connection.direction is Direction.PRODUCE:
             return ()
         (topics,), _ = self.walk_request()
-        return name_needs(self, (topic_id for (topic_id,) in topics or ()))
+        ids = [topic_id for (topic_id,) in topics or ()]
+        awaited = self.connection.shared.awaited_keys
+        self._awaited = [need for topic_id in ids if (need := awaited.get(self.topic_name(None, topic_id) or ""))]
+        return name_needs(self, ids) or [need for need in self._awaited if need not in self.failures]
 
     def request(self) -> Outcome:
-        """Forward the request, or refuse it where no records are handed out."""
+        """Forward the request, or refuse it where no records are handed out.
+
+        :raises CloseConnection: a key that is known to be missing is missing still.
+        """
         if self.connection.direction is not Direction.PRODUCE:
+            for need in self._awaited:
+                failure = self.failures.get(need)
+                if isinstance(failure, KeyUnavailable):
+                    raise CloseConnection(f"records are left with the broker: no key can be had for now: {failure}")
+                self.connection.shared.awaited_keys.pop(need.topic, None)
             return Forward()
         key, version, correlation_id, _ = self.header
         return Answer(frame=encode_response(key, version, correlation_id, self._refusal()))
@@ -115,6 +128,9 @@ class ShareFetch(Exchange):
         edits = endpoint_edits(frame, endpoints, self.connection, compact=True)
         edits += self.throttle_edits(frame, throttle)
         self._room = Room()
+        for need, failure in self.failures.items():
+            if isinstance(need, OpeningKeyNeed) and isinstance(failure, KeyUnavailable):
+                self.connection.shared.awaited_keys[need.topic] = need
         for found in self._found:
             edits += self._open(found)
         return splice(frame, edits, sections)

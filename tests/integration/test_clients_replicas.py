@@ -34,6 +34,8 @@ def port_of(proxy: Proxy, node: int) -> str:
 
 def ways(kafka3: Cluster, proxy: Proxy, topic: str, *, replication: int) -> list[tuple[str, list[str]]]:
     """Two topics, and the nodes' addresses by which each is reached."""
+    with RawClient(proxy.bootstrap) as client:
+        client.metadata()  # names the nodes, whose ports lead to them from then on
     found = []
     for name, nodes in (
         (f"{topic}-direct", kafka3.bootstrap_servers),
@@ -133,8 +135,8 @@ def test_produce_names_the_new_leader(kafka3: Cluster, proxy: Proxy, topic: str,
     """In the answer that says "not here" (KIP-951): with an address of the proxy."""
     seen = []
     for name, nodes in ways(kafka3, proxy, topic, replication=1):
-        partition = partition_led_by(proxy.bootstrap, name, 1)
         with RawClient(nodes[0]) as client:
+            partition = client.leaders(name, 3).index(1)
             place = {"topic_id": client.metadata(name).topics[0].topic_id.bytes} if version >= 13 else {"name": name}
             data = [{**place, "partition_data": [{"index": partition, "records": batch([b"to the wrong one"])}]}]
             values = {"transactional_id": None, "acks": -1, "timeout": 10_000, "topic_data": data}
@@ -148,10 +150,10 @@ def test_produce_names_the_new_leader(kafka3: Cluster, proxy: Proxy, topic: str,
 def test_fetch_names_the_new_leader(kafka3: Cluster, proxy: Proxy, topic: str, version: int):
     seen = []
     for name, nodes in ways(kafka3, proxy, topic, replication=1):
-        partition = partition_led_by(proxy.bootstrap, name, 1)
-        asked = {"partition": partition, "fetch_offset": 0, "partition_max_bytes": 1000, "current_leader_epoch": 0}
+        asked = {"fetch_offset": 0, "partition_max_bytes": 1000, "current_leader_epoch": 0}
         asked |= {"last_fetched_epoch": -1, "log_start_offset": -1}
         with RawClient(nodes[0]) as client:
+            asked["partition"] = client.leaders(name, 3).index(1)
             topic_id = client.metadata(name).topics[0].topic_id.bytes
             values = {
                 "max_wait": 100,

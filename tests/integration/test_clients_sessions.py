@@ -11,6 +11,7 @@ from tests.support.clients import Record, librdkafka_produce
 from tests.support.kafka import Cluster
 from tests.support.proxy import Proxy
 from tests.support.raw_client import Fetched, RawClient, batch
+from tests.support.waiting import wait_until
 
 SECONDS = 60.0
 T = 1_700_000_000_000
@@ -48,9 +49,12 @@ def story(bootstrap: str, topic: str) -> list[Any]:
             sent = batch(list(values), timestamp_ms=T)
             assert producer.produce({topic: {partition: sent}})[topic, partition][0] == 0
 
+        everything = dict.fromkeys(range(PARTITIONS), 0)
+        # A topic made a moment ago is not led everywhere yet.
+        wait_until(lambda: not any(each.error for each in client.fetch_all({topic: everything}).values()))
         session = FetchSession(client, topic)
         produce(1, b"first")
-        told.append(session.step(dict.fromkeys(range(PARTITIONS), 0)))
+        told.append(session.step(everything))
         told.append(session.step({}))  # not read on: the same records again
         told.append(session.step({1: 1}))
         produce(2, b"second", b"third")

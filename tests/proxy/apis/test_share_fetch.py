@@ -5,7 +5,7 @@ import pytest
 from kveil.proxy.errors import CloseConnection, ErrorCode
 from kveil.proxy.keys.errors import KeyUnavailable
 from kveil.proxy.needs import TopicNameNeed
-from tests.support.conversation import read_response
+from tests.support.conversation import Conversation, read_response
 from tests.support.kio_instances import versions_of
 from tests.support.records import at_offset, client_batch, marker, sealed, tampered
 
@@ -71,6 +71,34 @@ class TestForNow:
         with pytest.raises(CloseConnection, match="key service is down"):
             share_fetch(talk, {0: records})
         assert talk.to_client == []
+
+    def test_no_key_and_then_no_more_requests_until_it_is_there(self, talk, writer, monkeypatch):
+        """Each lock that runs out at the broker would count as a delivery."""
+        real, is_down = talk.shared.keys.unwrap, True
+
+        async def unwrap(*need):
+            if is_down:
+                raise KeyUnavailable("the key service is down")
+            return await real(*need)
+
+        monkeypatch.setattr(talk.shared.keys, "unwrap", unwrap)
+        records = sealed(writer, "t", 0, ONE, offset=10)
+        with pytest.raises(CloseConnection):
+            share_fetch(talk, {0: records})
+        talk.to_broker  # noqa: B018 - taken out
+        asked = {"topics": [{"topic_id": ID, "partitions": []}]}
+        for _ in range(2):
+            again = Conversation(None, shared=talk.shared)
+            with pytest.raises(CloseConnection, match="key service is down"):
+                again.client(SHARE_FETCH, VERSIONS[-1], asked)
+            assert again.to_broker == []
+        is_down = False
+        again = Conversation(None, shared=talk.shared)
+        again.client(SHARE_FETCH, VERSIONS[-1], asked)
+        assert len(again.to_broker) == 1
+        assert share_fetch(again, {0: records})[0] == (0, at_offset(ONE, 10), 1)
+        again.client(SHARE_FETCH, VERSIONS[-1], asked)
+        assert len(again.needed) == 1
 
     def test_an_unknown_topic_id(self, talk, writer):
         with pytest.raises(CloseConnection, match="topic id"):

@@ -1,0 +1,91 @@
+"""A share group while its keys can't be had: the broker counts no delivery, so nothing is archived (KIP-932)."""
+
+import asyncio
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from confluent_kafka import ShareConsumer
+
+from kveil.proxy.keys.errors import KeyUnavailable
+from kveil.proxy.keys.providers.keyfile import KeyFileProvider
+from kveil.proxy.server import Server
+from tests.support.clients import Record, librdkafka, librdkafka_produce
+from tests.support.conversation import make_shared
+from tests.support.kafka import kafka_cluster
+from tests.support.ports import reserved_port_range
+from tests.support.proxy import BROKER_PORTS, kveil_proxy
+
+pytestmark = [pytest.mark.broker, pytest.mark.kafka4]
+
+LOCK_SECONDS = 1.0
+DELIVERIES = 5
+COUNT = 40
+SECONDS = 60.0
+
+
+class Outage(KeyFileProvider):
+    """A key file that is as far away as a key service: a time may come in which it doesn't answer."""
+
+    is_down = True
+    asked = 0
+
+    async def unwrap(self, topic, kid, block):
+        self.asked += 1
+        if self.is_down:
+            raise KeyUnavailable("the key service is down")
+        return await super().unwrap(topic, kid, block)
+
+
+def poll(consumer: ShareConsumer, deadline: float, count: int) -> list[bytes | None]:
+    """The values that come until there are enough, or until the deadline."""
+    found: list[bytes | None] = []
+    while len(found) < count and time.monotonic() < deadline:
+        found += [message.value() for message in consumer.poll(0.2) if message.error() is None]
+    return found
+
+
+async def test_five_lock_times_without_keys(tmp_path: Path, topic: str):
+    settings = {
+        "group.share.min.record.lock.duration.ms": 1000,
+        "group.share.record.lock.duration.ms": int(LOCK_SECONDS * 1000),
+        "group.share.delivery.count.limit": DELIVERIES,
+    }
+    with kafka_cluster(properties=settings) as kafka:
+        kafka.create_topic(topic)
+        with kveil_proxy(kafka.bootstrap) as producing:
+            sent = [Record(value=b"%d" % number) for number in range(COUNT)]
+            librdkafka_produce(producing.bootstrap, topic, sent, linger_ms=50, batch_num_messages=10)
+            provider = Outage(producing.keys)
+            with reserved_port_range(1 + BROKER_PORTS) as port:
+                listeners = [{"address": f"127.0.0.1:{port}"}]
+                keys = {"path": str(producing.keys)}
+                shared = make_shared(
+                    tmp_path,
+                    upstream=kafka.bootstrap,
+                    provider=provider,
+                    listeners=listeners,
+                    keys=keys,
+                    clock=time.monotonic,
+                )
+                await consume_through(Server(shared), provider, port, topic)
+
+
+async def consume_through(server: Server, provider: Outage, port: int, topic: str) -> None:
+    """Poll during the outage and after it."""
+    await server._listen()
+    bootstrap = f"127.0.0.1:{port}"
+    group = uuid.uuid4().hex
+    consumer = ShareConsumer(librdkafka(bootstrap, group_id=group, share_auto_offset_reset="earliest"))
+    try:
+        consumer.subscribe([topic])
+        outage = time.monotonic() + (DELIVERIES + 2) * LOCK_SECONDS
+        assert await asyncio.to_thread(poll, consumer, outage, COUNT) == []
+        assert provider.asked > 1
+        provider.is_down = False
+        found = await asyncio.to_thread(poll, consumer, time.monotonic() + SECONDS, COUNT)
+        assert sorted(found) == sorted(b"%d" % number for number in range(COUNT))
+    finally:
+        await asyncio.to_thread(consumer.close)
+        await server._drain()
