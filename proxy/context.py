@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kveil.proxy.addresses import Brokers, Endpoint, LocalPorts
+from kveil.proxy.addresses import Brokers, Endpoint, LocalPlaces
 from kveil.proxy.config import Direction, Settings
 from kveil.proxy.keys.ring import KeyRing
+from kveil.proxy.listener_login import ListenerLogin
 from kveil.proxy.login import ClientSasl, Login, client_sasl
 from kveil.proxy.needs import OpeningKeyNeed
 from kveil.proxy.policy import Policy
@@ -43,7 +44,7 @@ class Connection:
     log: Any
     """A structlog logger that names the connection."""
     direction: Direction
-    ports: LocalPorts
+    ports: LocalPlaces
     host: str
     """The host that the client is told for every broker."""
     node_id: int | None
@@ -53,6 +54,10 @@ class Connection:
     peer: str = ""
     """The client's host."""
     client_id: str | None = None
+    listener_login: ListenerLogin | None = None
+    """The login at the listener itself, None where it asks for none."""
+    principal: str | None = None
+    """Who the client is, proved to the proxy itself: a user's name, or its certificate's subject."""
     login: Login = field(default_factory=Login)
     versions: dict[int, tuple[int, int]] | None = None
     """What the broker offers, by API key: lowest and highest version. None until it was asked."""
@@ -72,13 +77,23 @@ class Connection:
         """What becomes of the client's SASL frames."""
         return client_sasl(self.shared.settings.upstream)
 
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether the client may ask for more than a login."""
+        return self.listener_login is None or self.listener_login.is_over
+
+    def authenticated(self, principal: str) -> None:
+        """Take note of who the client has proved to be."""
+        self.principal = principal
+        self.log = self.log.bind(principal=principal)
+
     def local_endpoint(self, node_id: int, endpoint: Endpoint) -> Endpoint:
         """Take note of where a broker is, and return where this client finds it.
 
         :raises UnreachableNode: there is no local port for it.
         """
-        port = self.ports.port_of(node_id)
+        host, port = self.ports.place_of(node_id)
         self.shared.brokers.learn(node_id, endpoint)
         if node_id == self.node_id and self.is_guest:
             self.is_guest = self.node_moved = endpoint != self.upstream
-        return Endpoint(self.host, port)
+        return Endpoint(host or self.host, port)

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 
 from kveil.protocol.envelope.header import KeyBlock
+from kveil.protocol.sasl.scram import ScramCredential, ScramHash, is_password
 from kveil.proxy.policy import Rule
+from kveil.proxy.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +72,20 @@ class ReadRecords:
     records: memoryview = field(repr=False)
 
 
-Need = TopicSettingsNeed | TopicNameNeed | MessageLimitNeed | SealingKeyNeed | OpeningKeyNeed | RecordsNeed
+@dataclass(slots=True, eq=False, kw_only=True)
+class PasswordNeed:
+    """Whether a password is a user's. It takes some 10 ms of a processor, by design, and so a thread of its own."""
+
+    credential: ScramCredential
+    password: Secret
+    is_right: bool | None = None
+    """None until it was checked."""
+
+    def check(self) -> None:
+        """Find out."""
+        self.is_right = is_password(ScramHash.SHA_256, self.credential, self.password.reveal())
+
+
+Need = (
+    TopicSettingsNeed | TopicNameNeed | MessageLimitNeed | SealingKeyNeed | OpeningKeyNeed | RecordsNeed | PasswordNeed
+)

@@ -6,6 +6,7 @@ topics are plain, and every other topic is sealed with the defaults: a topic tha
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Final
@@ -43,6 +44,13 @@ PROVIDER_IDS: Final[Mapping[str, int]] = MappingProxyType({"keyfile": registry.K
 REMEMBERED_TOPICS: Final = 16_384
 
 
+class Use(StrEnum):
+    """What a client does with a topic's records."""
+
+    PRODUCE = "produce"
+    CONSUME = "consume"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """What holds for one topic."""
@@ -67,6 +75,14 @@ class Rule:
     # The topic that the key derivation of read records names; None for the topic itself.
     sealed_as: str | None
     any_partition: bool = False
+    # Who may; None for everybody, also for clients that nobody has asked who they are.
+    producers: frozenset[str] | None = None
+    consumers: frozenset[str] | None = None
+
+    def admits(self, use: Use, principal: str | None) -> bool:
+        """Whether a principal may use the topic so. None is a client that hasn't proved who it is."""
+        named = self.producers if use is Use.PRODUCE else self.consumers
+        return named is None or principal in named
 
 
 class Policy:
@@ -139,6 +155,8 @@ def _compiled(rule: TopicRule, provider: int) -> Rule:
         origin_partition=rule.origin_partition,
         sealed_as=rule.sealed_as.topic if rule.sealed_as else None,
         any_partition=rule.sealed_as is not None and rule.sealed_as.partition == "any",
+        producers=None if rule.producers is None else frozenset(rule.producers),
+        consumers=None if rule.consumers is None else frozenset(rule.consumers),
     )
 
 

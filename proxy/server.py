@@ -5,31 +5,27 @@ import ctypes
 import gc
 import resource
 import signal
-import socket
 import sys
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 
 import uvloop
 
 from kveil.proxy import log
-from kveil.proxy.addresses import Brokers, LocalPorts
-from kveil.proxy.config import Listener, Settings
-from kveil.proxy.config.errors import ConfigError, Problem
+from kveil.proxy.addresses import Brokers
+from kveil.proxy.config import Settings
+from kveil.proxy.config.listener_checks import hosts_of
 from kveil.proxy.context import Connection, Shared
 from kveil.proxy.keys.opening import open_key_ring
 from kveil.proxy.net.leg import Leg
+from kveil.proxy.net.listening import Listening
 from kveil.proxy.net.relay import Relay
 from kveil.proxy.net.upstream import Upstream
 from kveil.proxy.policy import Policy
 from kveil.proxy.topics import SettingsCache, TopicNames
 
 _log = log.get_logger(__name__)
-
-BACKLOG = 1024
-"""Connections that may wait to be accepted: after a restart all of an application's come at once."""
 
 OTHER_OPEN_FILES = 64
 """The event loop's own, the key file, certificates, and the connections that are being sent away."""
@@ -88,7 +84,7 @@ def _take_open_files(settings: Settings) -> None:
 
     Without them the event loop closes new connections unheard, far below the configured limit.
     """
-    ports = len(settings.listeners) * (1 + settings.broker_ports.count)
+    ports = sum(len(hosts_of(listener)) for listener in settings.listeners) * (1 + settings.broker_ports.count)
     needed = 2 * settings.limits.max_connections + ports + OTHER_OPEN_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
@@ -118,7 +114,7 @@ class Server:
         self._shared = shared
         self._upstream = Upstream(shared.settings)
         self._relays: set[Relay] = set()
-        self._servers: list[asyncio.Server] = []
+        self._listening: list[Listening] = []
         self._connections = 0
         self._empty = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -129,7 +125,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        await self._listen()
+        self._listen()
         _leave_start_up_alone()
         await self._stopping.wait()
         await self._drain()
@@ -137,47 +133,49 @@ class Server:
     def _reload(self) -> None:
         _log.info("reloading")
         self._shared.keys.reload()
+        for listening in self._listening:
+            listening.reload()
 
     # Listening ---------------------------------------------------------------------------------------------------
 
-    async def _listen(self) -> None:
+    def _listen(self) -> None:
         settings = self._shared.settings
-        bound = [(listener, _bind(listener, settings)) for listener in settings.listeners]
-        loop = asyncio.get_running_loop()
-        for listener, (ports, sockets) in bound:
-            for sock, node_id in sockets:
-                accept = partial(self._accept, listener, ports, node_id)
-                server = await loop.create_server(accept, sock=sock, backlog=BACKLOG)
-                self._servers.append(server)
+        self._listening = [Listening(listener, settings) for listener in settings.listeners]
+        for listening in self._listening:
+            listening.start(partial(self._accept, listening))
             _log.info(
                 "listening",
-                address=str(listener.address),
-                direction=listener.direction.value,
-                broker_ports=f"{ports.bootstrap + 1}-{ports.bootstrap + settings.broker_ports.count}",
+                **listening.described(),
                 upstream=[str(endpoint) for endpoint in self._upstream.bootstrap],
                 realm=self._shared.keys.realm,
             )
 
-    def _accept(self, listener: Listener, ports: LocalPorts, node_id: int | None) -> Leg:
+    def _accept(self, listening: Listening, node_id: int | None) -> Leg | None:
+        """Return the leg of one more client, unless there are too many."""
+        most = self._shared.settings.limits.max_connections
+        if len(self._relays) >= most:
+            log.log_limited(_log.warning, "too_many_connections", max_connections=most)
+            return None
         self._connections += 1
+        listener = listening.listener
+        names = {"listener": listener.name} if listener.name else {}
         connection = Connection(
             shared=self._shared,
-            log=_log.bind(connection=self._connections),
+            log=_log.bind(connection=self._connections, **names),
             direction=listener.direction,
-            ports=ports,
+            ports=listening.places,
             host=listener.advertised_host,
             node_id=node_id,
+            listener_login=listening.new_login(),
         )
-        return Relay(connection, self._upstream, self).client
+        relay = Relay(connection, self._upstream, self)
+        self.relay_started(relay)  # from here on, so that a client in its TLS handshake counts too
+        return relay.client
 
     def relay_started(self, relay: Relay) -> None:
-        """Keep the relay, unless there are too many."""
+        """Keep the relay."""
         self._relays.add(relay)
         self._empty.clear()
-        most = self._shared.settings.limits.max_connections
-        if len(self._relays) > most:
-            log.log_limited(_log.warning, "too_many_connections", max_connections=most)
-            relay.abort()
 
     def relay_ended(self, relay: Relay) -> None:
         """Forget the relay."""
@@ -190,8 +188,8 @@ class Server:
     async def _drain(self) -> None:
         """Take no more connections and requests, and wait for the answers that are under way."""
         _log.info("draining", connections=len(self._relays))
-        for server in self._servers:
-            server.close()
+        for listening in self._listening:
+            listening.close()
         for relay in list(self._relays):
             relay.drain()
         if self._relays:
@@ -204,44 +202,3 @@ class Server:
         for relay in list(self._relays):
             relay.abort()
         _log.info("stopped")
-
-
-def _bind(listener: Listener, settings: Settings) -> tuple[LocalPorts, list[tuple[socket.socket, int | None]]]:
-    """Bind every port of a listener.
-
-    :raises ConfigError: one is taken or not allowed.
-    """
-    ports = LocalPorts(listener.address.port, settings.broker_ports.count, settings.node_ports(listener))
-    family = socket.AF_INET6 if ":" in listener.address.host else socket.AF_INET
-    sockets: list[tuple[socket.socket, int | None]] = []
-    problems = []
-    for port, node_id in ports.all().items():
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((listener.address.host, port))
-        except (OSError, OverflowError) as error:
-            sock.close()
-            problems.append(_port_problem(listener, port, node_id, error))
-            if node_id is None:
-                break  # a second instance, most likely: the other ports would say the same
-            continue
-        sockets.append((sock, node_id))
-    if problems:
-        _close(sock for sock, _ in sockets)
-        raise ConfigError(problems)
-    return ports, sockets
-
-
-def _port_problem(listener: Listener, port: int, node_id: int | None, error: Exception) -> Problem:
-    what = "clients connect to first" if node_id is None else f"stands for the broker with node id {node_id}"
-    return Problem(
-        path="listeners",
-        text=f"port {port} of {listener.address.host}, which {what}, can't be had: {error}. Stop what holds it, or "
-        "choose another port with listeners[].address (broker ports follow it; broker_ports.count says how many)",
-    )
-
-
-def _close(sockets: Iterable[socket.socket]) -> None:
-    for sock in sockets:
-        sock.close()

@@ -21,7 +21,7 @@ from kveil.protocol.kafka.framing import write_frame
 from kveil.protocol.kafka.headers import RequestHeader, read_correlation_id, read_request_header
 from kveil.protocol.kafka.messages import encode_request
 from kveil.protocol.kafka.primitives import Buffer
-from kveil.proxy.apis import REWRITES
+from kveil.proxy.apis import exchange_type
 from kveil.proxy.apis.exchange import Answer, Exchange
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import CloseConnection, QuestionFailed
@@ -82,7 +82,8 @@ class Session:
         self.parked_request: Parked | None = None
         self.parked_response: Parked | None = None
         self.close_reason: str | None = None
-        """Set once the connection is to be closed after what is in `to_client` and `to_broker` was sent."""
+        """Set once the connection is to be closed after what is in `to_client` and `to_broker` was sent.
+        Empty if the log has told why."""
         self._in_flight: deque[_Entry] = deque()
         self._holding: _Entry | None = None
         """The request whose answer the client's later requests wait for."""
@@ -122,9 +123,9 @@ class Session:
             login.ordinary_request_sent()
         if header.client_id is not None:
             self.connection.client_id = header.client_id
-        exchange_type = REWRITES.get(header.api_key)
-        if exchange_type is not None:
-            return self._start(exchange_type(frame, header, self.connection))
+        rewrite = exchange_type(header.api_key, self.connection)
+        if rewrite is not None:
+            return self._start(rewrite(frame, header, self.connection))
         self._forward(frame, _Entry(correlation_id=header.correlation_id))
         return None
 
@@ -139,6 +140,8 @@ class Session:
             raise CloseConnection(
                 f"{row.name} version {header.api_version} is not spoken: {row.min_version} to {row.max_version} are"
             )
+        if not self.connection.is_authenticated and header.api_key not in _LOGIN_APIS:
+            raise CloseConnection(f"a {row.name} request before the login")
         if self.connection.is_guest and header.api_key not in _GUEST_APIS:
             raise CloseConnection(f"a {row.name} request for node {self.connection.node_id}, which is not known yet")
 
@@ -158,6 +161,7 @@ class Session:
         if isinstance(outcome, Answer):
             self._in_flight.append(_Entry(correlation_id=None, answer=outcome.frame))
             self._answer_own()
+            self.close_reason = outcome.then_close
             return None
         entry = _Entry(correlation_id=exchange.header.correlation_id, exchange=exchange)
         answered = entry if outcome.is_answered else None
@@ -186,7 +190,10 @@ class Session:
         if parked is None or parked.header is None:
             return None
         self.parked_request = None
-        exchange = REWRITES[parked.header.api_key](parked.frame, parked.header, self.connection)
+        rewrite = exchange_type(parked.header.api_key, self.connection)
+        if rewrite is None:
+            return None
+        exchange = rewrite(parked.frame, parked.header, self.connection)
         exchange.failures = parked.failures
         exchange.throttle_ms = parked.throttle_ms
         return self._start(exchange)

@@ -22,7 +22,8 @@ class FrameBuffer:
     """The bytes received on one side of a connection that have not been taken as frames yet."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self._limit = limit_bytes
+        self.limit_bytes = limit_bytes
+        """The longest frame. It may be changed between frames: less before a login than after."""
         self._data = memoryview(bytearray(INITIAL_CAPACITY))
         self._start = 0
         self._end = 0
@@ -42,7 +43,7 @@ class FrameBuffer:
                 return old[self._end :]
             # Growing with what has arrived, not with what was announced: an announcement costs its sender nothing.
             if self._needed + _LEAST_ROOM > capacity and pending > capacity // 2:
-                grown = min(max(2 * capacity, INITIAL_CAPACITY), self._limit + SIZE_LENGTH + _LEAST_ROOM)
+                grown = min(max(2 * capacity, INITIAL_CAPACITY), self.limit_bytes + SIZE_LENGTH + _LEAST_ROOM)
                 self._data = memoryview(bytearray(grown))
             self._data[:pending] = old[self._start : self._end]
             self._start, self._end = 0, pending
@@ -63,8 +64,8 @@ class FrameBuffer:
             self._needed = SIZE_LENGTH
             return None
         size = int.from_bytes(self._data[start : start + SIZE_LENGTH], "big", signed=True)
-        if not 0 <= size <= self._limit:
-            raise FrameError(_describe_size(size, self._limit))
+        if not 0 <= size <= self.limit_bytes:
+            raise FrameError(_describe_size(size, self.limit_bytes))
         self._needed = SIZE_LENGTH + size
         if available < self._needed:
             return None
@@ -90,4 +91,4 @@ def _describe_size(size: int, limit: int) -> str:
         return "this looks like HTTP, not Kafka"
     if size < 0:
         return f"a frame of {size} bytes: not Kafka's protocol"
-    return f"a frame of {size} bytes is over the limit of {limit} (limits.frame_bytes)"
+    return f"a frame of {size} bytes is over the limit of {limit} (limits.frame_bytes; before a login, Kafka's own)"

@@ -25,7 +25,6 @@ Header = tuple[bytes, bytes | None, bytes]
 """Name, value, and both as they stood there."""
 
 _ATTRIBUTES = b"\x00"
-_FIXED = 6  # bytes of the smallest record behind its length
 # From the base timestamp, in ms: so that the difference of any two timestamps is a varint of 64 bits again.
 _TIME_SPAN = 2**62
 _MALFORMED = "malformed record"
@@ -39,8 +38,9 @@ def read_records(  # noqa: C901, PLR0912, PLR0915 - a call for each field would 
     Offset deltas ascend up to `last_offset_delta`, with holes where a log cleaner has been. A producer's batch
     has none: its last delta is count - 1, so they can only be 0, 1, 2 and so on.
     """
-    # The bytes of one varint may lie behind the end of its record: where each record ends is checked once, by its end.
-    pos, previous, size = 0, -1, len(section)
+    # Each field may reach beyond its record, and a slice beyond the section. Both show where the record should end: a
+    # position only grows, and the header count is read behind all else.
+    pos, previous = 0, -1
     zigzag = ZIGZAG
     try:
         for _ in range(count):
@@ -54,8 +54,6 @@ def read_records(  # noqa: C901, PLR0912, PLR0915 - a call for each field would 
             else:
                 length, pos = read_varint(section, pos - 1)
             end = pos + length
-            if length < _FIXED or end > size:
-                raise InvalidRecord("length of a record")
             byte = section[pos + 1]
             pos += 2
             if byte < 0x80:
@@ -116,7 +114,7 @@ def read_records(  # noqa: C901, PLR0912, PLR0915 - a call for each field would 
             yield timestamp_delta, offset_delta, key, value, headers
     except (IndexError, CorruptBatch):
         raise InvalidRecord(_MALFORMED) from None
-    if pos != size:
+    if pos != len(section):
         raise InvalidRecord("bytes behind the last record")
 
 

@@ -20,6 +20,7 @@ _log = get_logger(__name__)
 
 # What can be decided. The names are for ever: others filter by them.
 AuditType = Literal[
+    "access.refused",  # a rule names who may, and this client isn't named; subject: topic
     "key.created",  # an epoch key was made and wrapped; subject: topic
     "key.refused",  # an envelope's key is not to be had; subject: topic
     "key.unwrapped",  # a reader's epoch key was unwrapped; subject: topic

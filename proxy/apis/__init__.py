@@ -8,11 +8,13 @@ from kveil.proxy.apis.endpoints import DescribeCluster, FindCoordinator, ShareAc
 from kveil.proxy.apis.exchange import Exchange
 from kveil.proxy.apis.fetch import Fetch
 from kveil.proxy.apis.list_offsets import ListOffsets
+from kveil.proxy.apis.listener_login import ListenerAuthenticate, ListenerHandshake
 from kveil.proxy.apis.login import SaslAuthenticate, SaslHandshake
 from kveil.proxy.apis.metadata import Metadata
 from kveil.proxy.apis.produce import Produce
 from kveil.proxy.apis.share_fetch import ShareFetch
 from kveil.proxy.apis.topic_changes import AlterConfigs, CreateTopics, DeleteTopics
+from kveil.proxy.context import Connection
 
 REWRITES: MappingProxyType[int, type[Exchange]] = MappingProxyType(
     {
@@ -34,3 +36,18 @@ REWRITES: MappingProxyType[int, type[Exchange]] = MappingProxyType(
     }
 )
 """The exchange of each API whose row in the API table says `rewrite`. A test holds both against each other."""
+
+LISTENER_LOGIN: MappingProxyType[int, type[Exchange]] = MappingProxyType(
+    {ApiKey.SASL_HANDSHAKE: ListenerHandshake, ApiKey.SASL_AUTHENTICATE: ListenerAuthenticate}
+)
+"""The exchanges that take the place of `REWRITES` where the listener asks for a login of its own."""
+
+
+def exchange_type(api_key: int, connection: Connection) -> type[Exchange] | None:
+    """Return the exchange of a request, None if it passes as it is.
+
+    Here, and nowhere else, is decided who gets the client's SASL frames: the listener, or whoever is upstream.
+    """
+    if connection.listener_login is not None and api_key in LISTENER_LOGIN:
+        return LISTENER_LOGIN[api_key]
+    return REWRITES.get(api_key)

@@ -14,6 +14,9 @@ _RANGE = Struct(">hhh")
 _ERROR_CODE = slice(4, 6)
 """Every version has the error code directly behind the correlation id, and a header of version 0 (KIP-511)."""
 
+_OWN_LOGIN = {ApiKey.SASL_HANDSHAKE: (SASL_HANDSHAKE_MIN_VERSION, 1), ApiKey.SASL_AUTHENTICATE: (0, 2)}
+"""Versions that a listener with a login of its own serves, whatever the broker can."""
+
 _PRODUCE_BY_NAME = 12
 """The last version of Produce that names topics instead of giving their ids."""
 
@@ -47,9 +50,12 @@ class ApiVersions(Exchange):
         walker = self.response_walker
         (count_span, rows), sections = walker(frame)
         self.connection.versions = {key: (low, high) for _, key, low, high in rows}
+        own = _OWN_LOGIN if self.connection.listener_login is not None else {}
         kept: list[Buffer] = []
+        for key, versions in own.items():
+            kept += [_RANGE.pack(key, *versions), b"\0" if walker.flexible else b""]
         for (start, end), key, low, high in rows:
-            offered = self._offered(API_TABLE.get(key), low, high)
+            offered = None if key in own else self._offered(API_TABLE.get(key), low, high)
             if offered:
                 kept += [_RANGE.pack(key, *offered), bytes(frame[start + _RANGE.size : end])]
         count = write_array_length(len(kept) // 2, compact=walker.flexible)

@@ -35,6 +35,8 @@ class Answer(NamedTuple):
     """The proxy answers in the broker's place."""
 
     frame: bytes
+    then_close: str | None = None
+    """Close the connection afterwards, for this reason; without a further line in the log if it is empty."""
 
 
 Outcome = Forward | Answer

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 from kveil.protocol.kafka.messages import encode_response
 from kveil.protocol.kafka.primitives import Buffer, write_bytes_length
 from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker, splice
+from kveil.proxy.apis.access import check_access, may
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
 from kveil.proxy.apis.opening import FetchedRecords, Room
 from kveil.proxy.config import Direction
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
 from kveil.proxy.needs import Need, TopicNameNeed
+from kveil.proxy.policy import Use
 
 _CLIENT = -1
 """The replica id of a client."""
@@ -101,8 +103,10 @@ class Fetch(Exchange):
     def _find(self, frame: memoryview, topics: Any) -> Iterator[_Found]:
         """Yield the partitions that have records and don't pass as they are."""
         for name, topic_id, partitions in topics or ():
+            topic = self.topic_name(name, topic_id)
+            is_refused = topic is not None and not may(self.connection, topic, Use.CONSUME)
             for index, error_span, records_span in partitions or ():
-                if records_span[1] < records_span[2]:
+                if is_refused or records_span[1] < records_span[2]:
                     records = find_records(
                         self, frame, name=name, topic_id=topic_id, partition=index, records_span=records_span
                     )
@@ -154,6 +158,10 @@ def find_records(
     if topic is None:
         return Refused(ErrorCode.UNKNOWN_TOPIC_ID, "the topic id is not known here yet")
     rule = connection.shared.policy.rule_for(topic)
+    try:
+        check_access(connection, topic, rule, Use.CONSUME)
+    except Refused as error:
+        return error
     if not rule.seal:
         if topic_id is None or connection.shared.topic_names.was_given(connection.client, topic_id):
             return None

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from kveil.protocol.kafka.primitives import Buffer, write_array_length, write_bytes_length
 from kveil.protocol.kafka.record_batch import HEADER_LENGTH
 from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker, splice
+from kveil.proxy.apis.access import check_access
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
 from kveil.proxy.apis.produce_answer import Refusal, answer_refusals, merge_refusals
@@ -20,6 +21,7 @@ from kveil.proxy.config import Direction, Mode
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
 from kveil.proxy.log import log_limited
 from kveil.proxy.needs import Need, TopicNameNeed
+from kveil.proxy.policy import Use
 
 
 class _Topic(NamedTuple):
@@ -97,6 +99,10 @@ class Produce(Exchange):
                 return need
             return Refused(ErrorCode.UNKNOWN_TOPIC_ID, "the topic id is not known here yet")
         rule = connection.shared.policy.rule_for(topic)
+        try:
+            check_access(connection, topic, rule, Use.PRODUCE)
+        except Refused as error:
+            return error
         if rule.seal:
             return find_sealing(topic, rule, connection, self.failures)
         if topic_id is not None and not connection.shared.topic_names.was_given(connection.client, topic_id):

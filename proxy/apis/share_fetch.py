@@ -7,7 +7,8 @@ the connection is closed instead: that ends the session, which releases the reco
 the topic don't go to the broker before its key is there: each lock that runs out would count as a delivery.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from kveil.protocol.kafka.messages import encode_response
@@ -17,13 +18,15 @@ from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
 from kveil.proxy.apis.fetch import NO_RECORDS_HERE, find_records, name_needs, open_records
 from kveil.proxy.apis.opening import FetchedRecords, Room
+from kveil.proxy.apis.share_access import RefusedShares, add_refused, refused_shares, refused_topic
 from kveil.proxy.config import Direction
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
-from kveil.proxy.keys.errors import KeyUnavailable
+from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
 from kveil.proxy.needs import Need, OpeningKeyNeed
 
 _RETRIABLE = frozenset({ErrorCode.KAFKA_STORAGE_ERROR, ErrorCode.UNKNOWN_TOPIC_ID})
 
+NOT_A_CONSUMER = "this client is not among the topic's consumers"
 
 _PARTITIONS = FrozenShape({"topics": {"topic_id": Want.VALUE, "partitions": {"partition_index": Want.VALUE}}})
 
@@ -56,32 +59,51 @@ class ShareFetch(Exchange):
     )
     CARRIES_ADDRESSES = True
 
+    _refused: RefusedShares | None = None
+
     def request_needs(self) -> Sequence[Need]:
         """Return the names of the request's topics, where they aren't known."""
         if self.connection.direction is Direction.PRODUCE:
             return ()
         (topics,), _ = self.walk_request()
         ids = [topic_id for (topic_id,) in topics or ()]
-        awaited = self.connection.shared.awaited_keys
-        self._awaited = [need for topic_id in ids if (need := awaited.get(self.topic_name(None, topic_id) or ""))]
-        return name_needs(self, ids) or [need for need in self._awaited if need not in self.failures]
+        return name_needs(self, ids) or self._awaited_keys(ids)
+
+    def _awaited_keys(self, topic_ids: Iterable[bytes]) -> list[Need]:
+        """Return the keys that were missing when the topics' records were last fetched, and are missing still."""
+        shared = self.connection.shared
+        missing: list[Need] = []
+        for topic_id in topic_ids:
+            need = shared.awaited_keys.get(self.topic_name(None, topic_id) or "")
+            if need is None or need in self.failures:
+                continue
+            with suppress(KeyRefused):  # which is for the records' own answer to say
+                if shared.keys.opening_key(need.topic, need.kid, need.block, need.rule) is None:
+                    missing.append(need)
+                    continue
+            del shared.awaited_keys[need.topic]
+        return missing
 
     def request(self) -> Outcome:
-        """Forward the request, or refuse it where no records are handed out.
+        """Forward the request without what is refused, or refuse it where no records are handed out.
 
         :raises CloseConnection: a key that is known to be missing is missing still.
         """
-        if self.connection.direction is not Direction.PRODUCE:
-            for need in self._awaited:
-                failure = self.failures.get(need)
-                if isinstance(failure, KeyUnavailable):
-                    raise CloseConnection(f"records are left with the broker: no key can be had for now: {failure}")
-                self.connection.shared.awaited_keys.pop(need.topic, None)
-            return Forward()
+        for failure in self.failures.values():
+            if isinstance(failure, KeyUnavailable):
+                raise CloseConnection(f"records are left with the broker: no key can be had for now: {failure}")
         key, version, correlation_id, _ = self.header
-        return Answer(frame=encode_response(key, version, correlation_id, self._refusal()))
+        if self.connection.direction is Direction.PRODUCE:
+            return Answer(frame=encode_response(key, version, correlation_id, self._refusal(NO_RECORDS_HERE)))
+        refused = refused_shares(self)
+        if not refused.topics:
+            return Forward()
+        if refused.are_all:
+            return Answer(frame=encode_response(key, version, correlation_id, self._refusal(NOT_A_CONSUMER)))
+        self._refused = refused
+        return Forward(pieces=refused.remaining)
 
-    def _refusal(self) -> Mapping[str, Any]:
+    def _refusal(self, text: str) -> Mapping[str, Any]:
         """Return the answer where no records are handed out.
 
         Clients tell the application of an error at a partition only; one of the whole request they just try again,
@@ -90,18 +112,12 @@ class ShareFetch(Exchange):
         key, version = self.header.api_key, self.header.api_version
         (topics,), _ = request_walker(key, version, _PARTITIONS)(self.frame)
         if not topics:
-            return {"error_code": ErrorCode.SHARE_SESSION_NOT_FOUND, "error_message": NO_RECORDS_HERE}
-        error = {
-            "error_code": ErrorCode.TOPIC_AUTHORIZATION_FAILED,
-            "error_message": NO_RECORDS_HERE,
-            "records": b"",
-            "current_leader": {"leader_id": -1, "leader_epoch": -1},
+            return {"error_code": ErrorCode.SHARE_SESSION_NOT_FOUND, "error_message": text}
+        return {
+            "responses": [
+                refused_topic(topic_id, (index for (index,) in partitions), text) for topic_id, partitions in topics
+            ]
         }
-        responses = [
-            {"topic_id": topic_id, "partitions": [{"partition_index": index, **error} for (index,) in partitions]}
-            for topic_id, partitions in topics
-        ]
-        return {"responses": responses}
 
     def response_needs(self, frame: memoryview) -> Sequence[Need]:
         """Return the keys of the answer's envelopes, where they aren't known."""
@@ -133,7 +149,10 @@ class ShareFetch(Exchange):
                 self.connection.shared.awaited_keys[need.topic] = need
         for found in self._found:
             edits += self._open(found)
-        return splice(frame, edits, sections)
+        pieces = splice(frame, edits, sections)
+        if self._refused is None:
+            return pieces
+        return add_refused(self.header, b"".join(pieces), self._refused, NOT_A_CONSUMER)
 
     def _open(self, found: _Found) -> list[Edit]:
         start, _, end = found.records_span

@@ -11,9 +11,11 @@ from kveil.proxy.cli.apps import command_app
 from kveil.proxy.cli.options import Flags, settings_from
 
 if TYPE_CHECKING:
-    from kveil.proxy.config import ConfigError, Settings
+    from kveil.proxy.cli.access import AccessDecision
+    from kveil.proxy.config import ConfigError, Listener, Settings
     from kveil.proxy.keys.errors import KeyFileError
     from kveil.proxy.policy import Policy
+    from kveil.proxy.users.errors import UsersFileError
 
 app = command_app()
 
@@ -43,26 +45,41 @@ def check(
     keys: options.KeyPath = None,
     tls: options.Tls = None,
     tls_ca: options.TlsCa = None,
+    principal: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Decide for this user or certificate's subject.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option("--from", metavar="ADDRESS", help="Decide for a client at this address.")
+    ] = None,
+    listener: Annotated[
+        str | None, typer.Option("--listener", metavar="NAME", help="Decide for this listener. [all of them]")
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Check the configuration and the key file, and show what would happen to the topics named."""
+    from kveil.proxy.cli.access import Question, decide_access
     from kveil.proxy.config import ConfigError
     from kveil.proxy.keys.errors import KeyFileError
     from kveil.proxy.keys.opening import open_provider
     from kveil.proxy.policy import Policy
+    from kveil.proxy.users.errors import UsersFileError
+    from kveil.proxy.users.users_store import check_users
 
     flags = Flags(config=config, upstream=upstream, listen=listen, keys=keys, tls=tls, tls_ca=tls_ca)
     try:
         settings = settings_from(flags)
         policy = Policy(settings)
         realm = open_provider(settings, policy).realm
-    except (ConfigError, KeyFileError) as error:
+        check_users(settings)
+        question = Question(principal=principal, address=address, listener=listener)
+        access = decide_access(settings, policy, question, topics or []) if question.is_put else []
+    except (ConfigError, KeyFileError, UsersFileError) as error:
         if not as_json:
             raise
         typer.echo(json.dumps({"ok": False, "problems": _problems(error)}, indent=2))
         raise typer.Exit(WRONG_CONFIG) from None
     decisions = [decide(policy, topic) for topic in topics or ()]
-    typer.echo(_as_json(realm, decisions) if as_json else _as_text(settings, realm, decisions))
+    typer.echo(_as_json(realm, decisions, access) if as_json else _as_text(settings, realm, decisions, access))
 
 
 def decide(policy: "Policy", topic: str) -> Decision:
@@ -79,25 +96,41 @@ def decide(policy: "Policy", topic: str) -> Decision:
     )
 
 
-def _problems(error: "ConfigError | KeyFileError") -> list[dict[str, str]]:
+def _problems(error: "ConfigError | KeyFileError | UsersFileError") -> list[dict[str, str]]:
+    from kveil.proxy.keys.errors import KeyFileError
+
     found = getattr(error, "problems", None)
     if found is None:
-        return [{"path": "keys.path", "text": str(error)}]
+        path = "keys.path" if isinstance(error, KeyFileError) else "listeners[].sasl.users"
+        return [{"path": path, "text": str(error)}]
     return [{"path": problem.path, "text": problem.text} for problem in found]
 
 
-def _as_json(realm: str, decisions: list[Decision]) -> str:
+def _as_json(realm: str, decisions: list[Decision], access: "list[AccessDecision]") -> str:
     from dataclasses import asdict
 
-    return json.dumps({"ok": True, "realm": realm, "topics": [asdict(one) for one in decisions]}, indent=2)
+    found: dict[str, object] = {"ok": True, "realm": realm, "topics": [asdict(one) for one in decisions]}
+    if access:
+        found["access"] = [asdict(one) for one in access]
+    return json.dumps(found, indent=2)
 
 
-def _as_text(settings: "Settings", realm: str, decisions: list[Decision]) -> str:
+def _as_text(settings: "Settings", realm: str, decisions: list[Decision], access: "list[AccessDecision]") -> str:
     lines = ["The configuration can be used.", f"realm {realm}, keys in {settings.keys.path}"]
-    lines += [f"listener {one.address}, {one.direction}" for one in settings.listeners]
+    lines += [_listener(one) for one in settings.listeners]
     lines.append(f"upstream {', '.join(map(str, settings.upstream.bootstrap))}, {_transport(settings)}")
     lines += [_sentence(one) for one in decisions]
+    lines += [one.sentence for one in access]
     return "\n".join(lines)
+
+
+def _listener(one: "Listener") -> str:
+    extra = [f"TLS {one.tls.min_version} or later"] if one.tls is not None else []
+    extra += ["client certificates"] if one.tls is not None and one.tls.client_ca is not None else []
+    extra += [f"login by {', '.join(one.sasl.mechanisms)}"] if one.sasl is not None else []
+    extra += [f"for {', '.join(one.allow)} only"] if one.allow is not None else []
+    name = f"{one.name} " if one.name else ""
+    return ", ".join([f"listener {name}{one.address}", str(one.direction), *extra])
 
 
 def _transport(settings: "Settings") -> str:

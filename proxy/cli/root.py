@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 # In the order of `kveil --help`. Each is a module beside this one.
-COMMANDS: Final = ("run", "producer", "consumer", "keys", "check", "doctor", "prepare", "demo", "version")
+COMMANDS: Final = ("run", "producer", "consumer", "keys", "users", "check", "doctor", "prepare", "demo", "version")
 
 
 class LazyGroup(TyperGroup):
@@ -34,8 +34,9 @@ class LazyGroup(TyperGroup):
         except Exception as error:
             from kveil.proxy.config.errors import ConfigError
             from kveil.proxy.keys.errors import KeyFileError
+            from kveil.proxy.users.errors import UsersFileError
 
-            if not isinstance(error, ConfigError | KeyFileError):
+            if not isinstance(error, ConfigError | KeyFileError | UsersFileError):
                 raise
             for line in str(error).splitlines():
                 typer.echo(f"kveil: {line}", err=True)

@@ -10,9 +10,11 @@ def serve_until_stopped(settings: Settings) -> None:
     from kveil.proxy import log
     from kveil.proxy.keys.opening import open_provider
     from kveil.proxy.policy import Policy
+    from kveil.proxy.users.users_store import check_users
 
-    # Opened here first, so that a missing key file is told of before a port is bound.
+    # Opened here first, so that a missing file is told of before a port is bound.
     open_provider(settings, Policy(settings))
+    check_users(settings)
     log.configure(settings.log.format.value, settings.log.level.value)
     from kveil.proxy.server import serve
 

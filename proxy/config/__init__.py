@@ -7,6 +7,7 @@ Whatever is wrong in any of them is reported in one `ConfigError`, each problem 
 """
 
 from kveil.proxy.config.choices import (
+    Addressing,
     Compress,
     Direction,
     Fit,
@@ -16,18 +17,19 @@ from kveil.proxy.config.choices import (
     Mode,
     Preset,
     RecordKeys,
+    SaslMechanism,
     Seal,
     StubCodec,
     Timestamps,
 )
 from kveil.proxy.config.errors import ConfigError, Problem
 from kveil.proxy.config.layers import Override
-from kveil.proxy.config.loading import load, load_keys
+from kveil.proxy.config.listeners import Listener, ListenerSasl, ListenerTls
+from kveil.proxy.config.loading import load, load_keys, load_listeners
 from kveil.proxy.config.models import (
     BrokerPorts,
     Keys,
     Limits,
-    Listener,
     Log,
     SealedAs,
     Settings,
@@ -40,6 +42,7 @@ from kveil.proxy.config.paths import default_key_path
 from kveil.proxy.config.values import ForwardProxy, HostPort, PlainText, SecretRef, Skip
 
 __all__ = [
+    "Addressing",
     "BrokerPorts",
     "Compress",
     "ConfigError",
@@ -50,6 +53,8 @@ __all__ = [
     "Keys",
     "Limits",
     "Listener",
+    "ListenerSasl",
+    "ListenerTls",
     "Log",
     "LogFormat",
     "LogLevel",
@@ -60,6 +65,7 @@ __all__ = [
     "Preset",
     "Problem",
     "RecordKeys",
+    "SaslMechanism",
     "Seal",
     "SealedAs",
     "SecretRef",
@@ -74,4 +80,5 @@ __all__ = [
     "default_key_path",
     "load",
     "load_keys",
+    "load_listeners",
 ]

@@ -11,6 +11,21 @@ class Direction(StrEnum):
     CONSUME = "consume"  # opens, and refuses Produce
 
 
+class Addressing(StrEnum):
+    """Where the clients of a listener find each broker."""
+
+    PORTS = "ports"  # on the listener's host, each on a port of its own
+    LOOPBACK = "loopback"  # on the listener's port, each at a loopback address of its own
+
+
+class SaslMechanism(StrEnum):
+    """How a client logs in at a listener."""
+
+    PLAIN = "PLAIN"
+    SCRAM_SHA_256 = "SCRAM-SHA-256"
+    SCRAM_SHA_512 = "SCRAM-SHA-512"
+
+
 class Seal(StrEnum):
     """How much of a record is sealed."""
 

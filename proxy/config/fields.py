@@ -8,7 +8,16 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator
 
-from kveil.proxy.config.values import ForwardProxy, HostPort, PlainText, SecretRef, Skip, check_topic
+from kveil.proxy.config.values import (
+    ForwardProxy,
+    HostPort,
+    PlainText,
+    SecretRef,
+    Skip,
+    check_network,
+    check_topic,
+    is_network,
+)
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PATTERN: Final = re.compile(r"[A-Za-z0-9._*?!\[\]-]{1,249}")
@@ -16,6 +25,7 @@ _REGION: Final = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
 # RFC 7628, 3.1
 _EXTENSION: Final = re.compile(r"[A-Za-z]+")
 _EXTENSION_VALUE: Final = re.compile(r"[\x20-\x7e]+")
+MAX_PRINCIPAL: Final = 1024
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
@@ -23,6 +33,24 @@ def check_name(name: str) -> str:
     """`name` if it can be the name of a key or of a realm."""
     if not _NAME.fullmatch(name):
         msg = "must be 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
+        raise ValueError(msg)
+    return name
+
+
+def _group_name(name: str) -> str:
+    if is_network(name):
+        msg = "reads like an address: a group needs a name that doesn't"
+        raise ValueError(msg)
+    return check_name(name)
+
+
+def _allow_entry(text: str) -> str:
+    return check_network(text) if is_network(text) else check_name(text)
+
+
+def _principal(name: str) -> str:
+    if not 0 < len(name) <= MAX_PRINCIPAL or not name.isprintable():
+        msg = f"must be a user's name or a certificate's subject, 1 to {MAX_PRINCIPAL} characters that can be seen"
         raise ValueError(msg)
     return name
 
@@ -82,15 +110,6 @@ def _split(value: object) -> object:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
-
-
-def _not_yet(what: str, instead: str) -> BeforeValidator:
-    def refuse(value: object) -> None:
-        if value is not None:
-            msg = f"{what} comes with a later version: {instead}"
-            raise ValueError(msg)
-
-    return BeforeValidator(refuse)
 
 
 def _passthrough(value: object) -> object:
@@ -157,9 +176,11 @@ ProxyAddress = Annotated[ForwardProxy, PlainValidator(_forward_proxy), _as_text]
 TokenUrl = Annotated[str, AfterValidator(_token_endpoint)]
 Extensions = Annotated[dict[str, str], AfterValidator(_extensions)]
 Region = Annotated[str, AfterValidator(_region)]
+Principal = Annotated[str, AfterValidator(_principal)]
+GroupName = Annotated[str, AfterValidator(_group_name)]
+AllowEntry = Annotated[str, AfterValidator(_allow_entry)]
 SkippedRange = Annotated[Skip, PlainValidator(_skip), _as_text]
 
 list_or_commas = BeforeValidator(_split)
+AddressGroup = Annotated[tuple[Annotated[str, AfterValidator(check_network)], ...], list_or_commas]
 none_if_passthrough = BeforeValidator(_passthrough)
-no_listener_tls = _not_yet("TLS on a listener", "leave it out, and listen on loopback")
-no_listener_sasl = _not_yet("login at a listener", "leave it out, and listen on loopback")

@@ -15,6 +15,8 @@ MAX_CONNECTIONS: Final = 5_000
 # Java gives a connection 10 s (socket.connection.setup.timeout.ms): the client should hear of a failure
 # before that.
 CONNECT_TIMEOUT_SECONDS: Final = 8.0
+# How long a client's TLS handshake may take at a listener, and its login again: Java's 10 s for a connection too.
+LOGIN_SECONDS: Final = 10.0
 # `docker stop` kills after 10 s, Kubernetes after 30 s: be done before either.
 DRAIN_SECONDS: Final = 8.0
 # How long a topic's settings are believed. Admins change them elsewhere, and no broker tells.

@@ -12,8 +12,9 @@ from kveil.proxy.config import limits
 from kveil.proxy.config.checks import cross_checks
 from kveil.proxy.config.errors import ConfigError, Problem
 from kveil.proxy.config.layers import Override, environment, lay_over
+from kveil.proxy.config.listeners import Listener
 from kveil.proxy.config.models import Keys, Settings
-from kveil.proxy.config.problems import dotted, problems_of, unknown_key
+from kveil.proxy.config.problems import dotted, problems_of, unknown_key, with_origin
 
 
 def load(
@@ -22,8 +23,8 @@ def load(
     overrides: Sequence[Override] = (),
 ) -> Settings:
     """The settings of this process. Raises one ConfigError that holds every problem."""
-    sections, problems = _collect(path, environ, overrides)
-    problems += cross_checks(sections)
+    sections, problems, origins = _collect(path, environ, overrides)
+    problems += [with_origin(problem, origins) for problem in cross_checks(sections)]
     if problems:
         raise ConfigError(problems)
     return Settings(**sections)
@@ -35,17 +36,26 @@ def load_keys(
     overrides: Sequence[Override] = (),
 ) -> Keys:
     """Where the keys are, for commands that need no cluster. Faults elsewhere don't matter to them."""
-    sections, problems = _collect(path, environ, overrides)
+    sections, problems, _ = _collect(path, environ, overrides)
     keys = sections.get("keys")
     if not isinstance(keys, Keys):
         raise ConfigError([problem for problem in problems if problem.path.partition(".")[0] == "keys"])
     return keys
 
 
+def load_listeners(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> tuple[Listener, ...]:
+    """The listeners, for commands that need no cluster. Faults elsewhere don't matter to them."""
+    sections, problems, _ = _collect(path, environ, ())
+    listeners = sections.get("listeners")
+    if not isinstance(listeners, tuple):
+        raise ConfigError([problem for problem in problems if problem.path.startswith("listeners")])
+    return listeners
+
+
 def _collect(
     path: Path | None, environ: Mapping[str, str], overrides: Sequence[Override]
-) -> tuple[dict[str, Any], list[Problem]]:
-    """The sections that are right by themselves, and what is wrong with the others."""
+) -> tuple[dict[str, Any], list[Problem], dict[tuple[str | int, ...], str]]:
+    """The sections that are right by themselves, what is wrong with the others, and who set which path."""
     tree = {} if path is None else _read_file(path)
     origins: dict[tuple[str | int, ...], str] = {}
     problems: list[Problem] = []
@@ -56,7 +66,7 @@ def _collect(
             problems.append(problem)
         else:
             origins[item.path] = item.origin
-    return _sections(tree, origins, problems), problems
+    return _sections(tree, origins, problems), problems, origins
 
 
 def _sections(

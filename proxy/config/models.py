@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from kveil.proxy.config import limits
 from kveil.proxy.config.choices import (
     Compress,
-    Direction,
     Fit,
     LogFormat,
     LogLevel,
@@ -22,11 +21,13 @@ from kveil.proxy.config.choices import (
 )
 from kveil.proxy.config.fields import (
     Address,
-    AdvertisedHost,
+    AddressGroup,
     Extensions,
+    GroupName,
     Name,
     NameOrReference,
     Pattern,
+    Principal,
     ProxyAddress,
     ReadableFile,
     Reference,
@@ -35,53 +36,17 @@ from kveil.proxy.config.fields import (
     TokenUrl,
     Topic,
     list_or_commas,
-    no_listener_sasl,
-    no_listener_tls,
     none_if_passthrough,
 )
+from kveil.proxy.config.listeners import Listener, NodeId, Port
 from kveil.proxy.config.logins import check_key, check_mechanism
 from kveil.proxy.config.paths import default_key_path
-from kveil.proxy.config.values import MAX_PARTITION, MAX_PORT, ForwardProxy, HostPort
+from kveil.proxy.config.section import Section as _Model
+from kveil.proxy.config.values import ForwardProxy
 
-NodeId = Annotated[int, Field(ge=0, le=MAX_PARTITION)]
-Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 DEFAULT_KEY = "default"
-DEFAULT_ADDRESS = HostPort(host="127.0.0.1", port=5000)
-
-
-class _Model(BaseModel):
-    # An input may be a secret that was put into the wrong place: it is never repeated in a message.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class Listener(_Model):
-    """One place where clients connect."""
-
-    address: Address = DEFAULT_ADDRESS
-    direction: Direction = Direction.BOTH
-    advertised: AdvertisedHost | None = None
-    nodes: dict[NodeId, Port] = {}
-    tls: Annotated[None, no_listener_tls] = None
-    sasl: Annotated[None, no_listener_sasl] = None
-
-    @field_validator("address")
-    @classmethod
-    def _loopback_only(cls, address: HostPort) -> HostPort:
-        if not address.is_loopback:
-            msg = (
-                f"{address} can be reached from other machines, and whoever reaches it reads plaintext: "
-                "that needs TLS and client authentication on the listener, which come with the next version; "
-                "use a loopback address such as 127.0.0.1 or [::1] until then"
-            )
-            raise ValueError(msg)
-        return address
-
-    @property
-    def advertised_host(self) -> str:
-        """The host that clients are told for every broker."""
-        return self.advertised or self.address.host
 
 
 class BrokerPorts(_Model):
@@ -121,7 +86,7 @@ class UpstreamSasl(_Model):
     client_secret: Reference | None = None
     scope: str | None = None
     ca: ReadableFile | None = None
-    extensions: Extensions = {}
+    extensions: Extensions = Field(default_factory=dict)
     region: Region | None = None
 
     @field_validator(
@@ -185,6 +150,8 @@ class TopicRule(_Model):
     pass_headers: Annotated[tuple[str, ...], list_or_commas] = ()
     origin_partition: bool = False
     sealed_as: SealedAs | None = None
+    producers: tuple[Principal, ...] | None = None
+    consumers: tuple[Principal, ...] | None = None
 
     @field_validator(
         "mode",
@@ -215,6 +182,7 @@ class Limits(_Model):
     frame_bytes: Annotated[int, Field(ge=limits.FRAME_BYTES_LEAST, le=limits.FRAME_BYTES_MOST)] = limits.FRAME_BYTES
     max_connections: Annotated[int, Field(ge=1)] = limits.MAX_CONNECTIONS
     connect_timeout_seconds: Seconds = limits.CONNECT_TIMEOUT_SECONDS
+    login_seconds: Seconds = limits.LOGIN_SECONDS
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = limits.DRAIN_SECONDS
     topic_settings_seconds: Annotated[float, Field(ge=limits.TOPIC_SETTINGS_SECONDS_LEAST, le=3600)] = (
         limits.TOPIC_SETTINGS_SECONDS
@@ -237,7 +205,8 @@ class Settings(_Model):
     upstream: Upstream
     listeners: Annotated[tuple[Listener, ...], Field(min_length=1)] = (Listener(),)
     broker_ports: BrokerPorts = BrokerPorts()
-    nodes: dict[NodeId, Port] = {}
+    nodes: dict[NodeId, Port] = Field(default_factory=dict)
+    networks: dict[GroupName, AddressGroup] = Field(default_factory=dict)
     realm: Name | None = None
     keys: Keys = Field(default_factory=Keys)
     topics: tuple[TopicRule, ...] = ()

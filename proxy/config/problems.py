@@ -28,7 +28,7 @@ _EXPECTED: Final = {
     "string_type": "must be text; put it in quotes if YAML takes it for something else",
     "path_type": "must be a path",
     "tuple_type": "must be a list",
-    "dict_type": "must be a map of node id to port, as in {1200: 6200}",
+    "dict_type": "must be a map, as in nodes: {1200: 6200} or networks: {office: [10.1.0.0/16]}",
     "model_type": "must be a map of keys and values",
     "too_short": "must not be empty",
     "none_required": "must be left out",
@@ -51,6 +51,15 @@ def dotted(path: Path) -> str:
         name = step if isinstance(step, int) or (step.strip() and step.isprintable()) else repr(step)
         text += f"[{name}]" if isinstance(step, int) else f".{name}"
     return text.removeprefix(".")
+
+
+def with_origin(problem: Problem, origins: dict[Path, str]) -> Problem:
+    """The problem, with the flag or variable that set its key or something above it, if one did."""
+    for path in sorted(origins, key=len, reverse=True):
+        place = dotted(path)
+        if problem.path == place or problem.path.startswith((f"{place}.", f"{place}[")):
+            return Problem(path=problem.path, text=f"{problem.text} (set by {origins[path]})")
+    return problem
 
 
 def unknown_key(path: Path) -> str:

@@ -27,6 +27,21 @@ def check_topic(name: str) -> str:
     return name
 
 
+def is_network(text: str) -> bool:
+    """Whether this is meant as an address or a network, be it right or wrong."""
+    return "/" in text or ":" in text or not text.strip("0123456789.")
+
+
+def check_network(text: str) -> str:
+    """`text` if it is an address, or a network in CIDR form."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        msg = f"{text!r} is no address and no network such as 10.1.0.0/16 or fd00::/8 ({error})"
+        raise ValueError(msg) from None
+    return text
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostPort:
     """Where something listens."""
@@ -61,6 +76,14 @@ class HostPort:
             return True
         try:
             return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it stands for every address of the machine."""
+        try:
+            return ipaddress.ip_address(self.host).is_unspecified
         except ValueError:
             return False
 

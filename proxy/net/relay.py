@@ -13,12 +13,14 @@ from kveil.proxy.addresses import Endpoint
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import CloseConnection, LoginFailed
 from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
+from kveil.proxy.listener_login import MAX_TOKEN_BYTES
 from kveil.proxy.log import log_limited
-from kveil.proxy.needs import OpeningKeyNeed, SealingKeyNeed
+from kveil.proxy.needs import OpeningKeyNeed, PasswordNeed, SealingKeyNeed
 from kveil.proxy.net.leg import Leg
 from kveil.proxy.net.own_login import OwnLogin
 from kveil.proxy.net.questions import Questions
 from kveil.proxy.net.record_reads import read_records
+from kveil.proxy.net.server_tls import certificate_subject
 from kveil.proxy.net.upstream import Upstream
 from kveil.proxy.session import Parked, Session
 
@@ -54,6 +56,8 @@ class Relay:
         self._closing = False
         self.client = Leg(self, self._frame_bytes)
         self._broker: Leg | None = None
+        self._login_timer: asyncio.TimerHandle | None = None
+        """Runs until the client has logged in, where the listener asks for that."""
 
     # Beginning and end -------------------------------------------------------------------------------------------
 
@@ -63,8 +67,28 @@ class Relay:
             peer = leg.transport.get_extra_info("peername") if leg.transport else None
             self._connection.peer = peer[0] if peer else ""
             self._owner.relay_started(self)
+            self._ask_who(leg)
             if not self._closing:
                 self._spawn(self._connect())
+
+    def _ask_who(self, leg: Leg) -> None:
+        """Begin the login that the listener asks for, or take the certificate for it."""
+        if not self._connection.is_authenticated:
+            leg.frames.limit_bytes = min(MAX_TOKEN_BYTES, self._frame_bytes)
+            seconds = self._connection.shared.settings.limits.login_seconds
+            reason = f"no login within {seconds:g} s (limits.login_seconds)"
+            self._login_timer = asyncio.get_running_loop().call_later(seconds, self._close, reason)
+            return
+        subject = certificate_subject(leg.transport)
+        if subject is not None:
+            self._connection.authenticated(subject)
+
+    def _end_login(self) -> None:
+        """Let the client go on, once it has proved who it is."""
+        if self._login_timer is not None and self._connection.is_authenticated:
+            self._login_timer.cancel()
+            self._login_timer = None
+            self.client.frames.limit_bytes = self._frame_bytes
 
     async def _connect(self) -> None:
         """Connect to the broker that the client's port stands for, or as a guest to any."""
@@ -97,6 +121,8 @@ class Relay:
         if leg is self._broker and self._own_login is not None and self._own_login.broker_lost():
             return  # the login says why, and ends the client's side
         self._closing = True
+        if self._login_timer is not None:
+            self._login_timer.cancel()
         for task in self._tasks:
             task.cancel()
         other = self._broker if leg is self.client else self.client
@@ -119,7 +145,7 @@ class Relay:
             self._broker.abort()
 
     def _close(self, reason: str) -> None:
-        if not self._closing:
+        if reason and not self._closing:
             log_limited(self._connection.log.warning, "connection_closed", key=reason, reason=reason)
         self._flush()
         self._closing = True
@@ -173,6 +199,7 @@ class Relay:
     def _receive_requests(self) -> None:
         session, frames = self._session, self.client.frames
         while session.takes_requests and not self._waits_for_login():
+            self._end_login()
             frame = frames.next_frame()
             if frame is None:
                 return
@@ -246,6 +273,8 @@ class Relay:
             for need in parked.needs:
                 if isinstance(need, SealingKeyNeed | OpeningKeyNeed):
                     group.create_task(self._meet_key(need, parked))
+                elif isinstance(need, PasswordNeed):
+                    group.create_task(asyncio.to_thread(need.check))
         if self._own_login is not None and parked.header is not None:  # a request, which the login must let pass
             await self._own_login.ready()
         self._pump(resume)

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import ShareConsumer
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from kveil.proxy.keys.errors import KeyUnavailable
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
 from kveil.proxy.server import Server
 from tests.support.clients import Record, librdkafka, librdkafka_produce
-from tests.support.conversation import make_shared
+from tests.support.conversation import BROKER_PORTS, make_shared
 from tests.support.kafka import kafka_cluster
 from tests.support.ports import reserved_port_range
-from tests.support.proxy import BROKER_PORTS, kveil_proxy
+from tests.support.proxy import kveil_proxy
 
 pytestmark = [pytest.mark.broker, pytest.mark.kafka4]
 
@@ -59,25 +60,28 @@ async def test_five_lock_times_without_keys(tmp_path: Path, topic: str):
             librdkafka_produce(producing.bootstrap, topic, sent, linger_ms=50, batch_num_messages=10)
             provider = Outage(producing.keys)
             with reserved_port_range(1 + BROKER_PORTS) as port:
-                listeners = [{"address": f"127.0.0.1:{port}"}]
-                keys = {"path": str(producing.keys)}
+                places = {"listeners": [{"address": f"127.0.0.1:{port}"}], "keys": {"path": str(producing.keys)}}
                 shared = make_shared(
-                    tmp_path,
-                    upstream=kafka.bootstrap,
-                    provider=provider,
-                    listeners=listeners,
-                    keys=keys,
-                    clock=time.monotonic,
+                    tmp_path, upstream=kafka.bootstrap, provider=provider, clock=time.monotonic, **places
                 )
                 await consume_through(Server(shared), provider, port, topic)
+
+
+def group_from_the_beginning(bootstrap: str) -> str:
+    name = uuid.uuid4().hex
+    change = ConfigEntry("share.auto.offset.reset", "earliest", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.GROUP, name, incremental_configs=[change])
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.incremental_alter_configs([resource])[resource].result(SECONDS)
+    return name
 
 
 async def consume_through(server: Server, provider: Outage, port: int, topic: str) -> None:
     """Poll during the outage and after it."""
     await server._listen()
     bootstrap = f"127.0.0.1:{port}"
-    group = uuid.uuid4().hex
-    consumer = ShareConsumer(librdkafka(bootstrap, group_id=group, share_auto_offset_reset="earliest"))
+    group = await asyncio.to_thread(group_from_the_beginning, bootstrap)
+    consumer = ShareConsumer(librdkafka(bootstrap, group_id=group))
     try:
         consumer.subscribe([topic])
         outage = time.monotonic() + (DELIVERIES + 2) * LOCK_SECONDS

@@ -10,7 +10,6 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import KafkaError as AioKafkaError
 from confluent_kafka import KafkaError
-from confluent_kafka.admin import AdminClient
 
 from kveil.protocol.kafka.api_table import ApiKey
 from tests.support import java
@@ -18,7 +17,7 @@ from tests.support.clients import (
     Record,
     aiokafka_produce,
     aiokafka_read,
-    librdkafka,
+    librdkafka_login_error,
     librdkafka_produce,
     librdkafka_read,
     numbered,
@@ -103,17 +102,6 @@ def test_kafkajs(kafka_sasl: Cluster, proxy: Proxy, topic: str, mechanism: str):
     kafkajs_produce(proxy.bootstrap, topic, [b"one"], login=who)
     (found,) = kafkajs_consume(proxy.bootstrap, topic, topic, 1, login=who)
     assert found.value == b"one"
-
-
-def librdkafka_login_error(settings: dict[str, object]) -> int:
-    errors: list[KafkaError] = []
-    admin = AdminClient(librdkafka(settings) | {"log_level": 0} | {"error_cb": errors.append})
-    deadline = time.monotonic() + SECONDS
-    while not errors:
-        assert time.monotonic() < deadline
-        admin.poll(0.1)
-    code: int = errors[0].code()
-    return code
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])

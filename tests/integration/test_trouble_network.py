@@ -52,7 +52,7 @@ def size(number: int) -> bytes:
 @pytest.mark.parametrize(
     ("sent", "reason"),
     [
-        (size(LIMIT_BYTES + 1), "over the limit of 1048576 (limits.frame_bytes)"),
+        (size(LIMIT_BYTES + 1), "over the limit of 1048576 (limits.frame_bytes;"),
         (size(-1), "a frame of -1 bytes"),
         (b"\xff" * 64, "not Kafka's protocol"),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "looks like HTTP"),

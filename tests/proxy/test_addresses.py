@@ -3,7 +3,7 @@
 import pytest
 
 from kveil.protocol.kafka.api_table import ApiKey
-from kveil.proxy.addresses import Brokers, Endpoint, LocalPorts, UnreachableNode
+from kveil.proxy.addresses import Brokers, Endpoint, LocalHosts, LocalPorts, UnreachableNode
 from kveil.proxy.errors import CloseConnection
 from tests.support.conversation import BROKER_PORTS, PORT, read_response
 from tests.support.kio_instances import Kind, decode_frame, make, versions_of, write_frame_of
@@ -28,6 +28,38 @@ class TestLocalPorts:
             UnreachableNode, match=rf"node id {node}, .*0 to 1.*broker_ports.count.*nodes: {{{node}: PORT}}"
         ):
             LocalPorts(5000, 2, {}).port_of(node)
+
+
+class TestLocalHosts:
+    def test_follow_the_bootstrap_address(self):
+        hosts = LocalHosts(Endpoint("127.0.0.1", 5000), 300, {})
+        assert [hosts.place_of(node) for node in (0, 1, 253, 254)] == [
+            ("127.0.0.2", 5000),
+            ("127.0.0.3", 5000),
+            ("127.0.0.255", 5000),
+            ("127.0.1.0", 5000),
+        ]
+
+    def test_listen_from_the_start(self):
+        hosts = LocalHosts(Endpoint("127.0.9.1", 5000), 2, {1001: 7002})
+        assert list(hosts.places()) == [
+            (None, 5000, None),
+            ("127.0.9.2", 5000, 0),
+            ("127.0.9.3", 5000, 1),
+            (None, 7002, 1001),
+        ]
+        assert hosts.place_of(1001) == (None, 7002)
+
+    @pytest.mark.parametrize("node", [2, 1000, -1])
+    def test_others_have_none_and_are_told_the_way_out(self, node):
+        with pytest.raises(UnreachableNode, match=r"broker_ports.count"):
+            LocalHosts(Endpoint("127.0.0.1", 5000), 2, {}).place_of(node)
+
+    def test_are_what_clients_are_told(self, converse):
+        talk = converse()
+        talk.connection.ports = LocalHosts(Endpoint("127.0.0.1", PORT), 10, {77: 7000})
+        places = [talk.connection.local_endpoint(node, Endpoint("b", 9092)) for node in (3, 77)]
+        assert places == [("127.0.0.5", PORT), ("127.0.0.1", 7000)]
 
 
 def test_brokers_move():

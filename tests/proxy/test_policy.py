@@ -4,7 +4,7 @@ import pytest
 
 from kveil.proxy import policy as policy_module
 from kveil.proxy.config import Mode, StubCodec, load
-from kveil.proxy.policy import INTERNAL_TOPICS, Policy, Rule
+from kveil.proxy.policy import INTERNAL_TOPICS, Policy, Rule, Use
 
 
 def policy_of(**variables: str) -> Policy:
@@ -153,3 +153,28 @@ def test_skipped_offsets_by_partition():
     assert policy.skips("a", 1) == (range(7, 9),)
     assert policy.skips("a", 2) == ()
     assert policy.skips("c", 0) == ()
+
+
+class TestWhoMay:
+    RULES = "[{match: a, producers: [alice], consumers: []}, {match: b}, {match: c, seal: none, consumers: [bob]}]"
+
+    @pytest.mark.parametrize(
+        ("topic", "principal", "expected"),
+        [
+            ("a", "alice", [True, False]),
+            ("a", "bob", [False, False]),
+            ("a", None, [False, False]),
+            ("b", "bob", [True, True]),
+            ("b", None, [True, True]),
+            ("c", "bob", [True, True]),
+            ("c", None, [True, False]),
+            ("unnamed", None, [True, True]),
+        ],
+    )
+    def test_use_a_topic(self, topic, principal, expected):
+        rule = policy_with_logins(self.RULES).rule_for(topic)
+        assert [rule.admits(use, principal) for use in (Use.PRODUCE, Use.CONSUME)] == expected
+
+
+def policy_with_logins(topics: str) -> Policy:
+    return policy_of(TOPICS=topics, LISTENERS__0__SASL__USERS="/users.json")

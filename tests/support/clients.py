@@ -13,6 +13,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as Place
+from confluent_kafka.admin import AdminClient
 
 SECONDS = 60.0
 Settings = str | Mapping[str, Any]
@@ -115,6 +116,18 @@ def librdkafka_refusal(settings: Settings, topic: str, **more: Any) -> KafkaErro
     sender.flush()
     (error,) = sender.errors
     return error
+
+
+def librdkafka_login_error(settings: Settings) -> int:
+    """Connect, which must fail, and give the code of the error that the client tells."""
+    errors: list[KafkaError] = []
+    admin = AdminClient(librdkafka(settings) | {"log_level": 0} | {"error_cb": errors.append})
+    deadline = time.monotonic() + SECONDS
+    while not errors:
+        assert time.monotonic() < deadline
+        admin.poll(0.1)
+    code: int = errors[0].code()
+    return code
 
 
 def librdkafka_read(settings: Settings, topic: str, **more: Any) -> list[Record]:

@@ -30,6 +30,7 @@ from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.needs import (
     Need,
     OpeningKeyNeed,
+    PasswordNeed,
     ReadRecords,
     RecordsNeed,
     SealingKeyNeed,
@@ -78,6 +79,9 @@ class CapturedLog:
 
     def exception(self, event: str, **values: Any) -> None:
         self._write("exception", event, values)
+
+    def bind(self, **values: Any) -> "CapturedLog":
+        return self
 
     def of(self, event: str) -> list[dict[str, Any]]:
         return [line for line in self.lines if line["event"] == event]
@@ -266,6 +270,8 @@ class Conversation:
                 if isinstance(name, Exception):
                     raise name
                 shared.topic_names.learn(topic_id, name)
+            case PasswordNeed():
+                need.check()
             case SealingKeyNeed(topic, rule):
                 asyncio.run(shared.keys.renew(topic, rule))
             case OpeningKeyNeed(topic, kid, block, rule):

@@ -126,6 +126,10 @@ def envelope() -> Iterator[Fault]:
     for wrong in (0, 17, length - 1, length + 1, 2**32 - 1):
         yield Fault(f"plaintext length {wrong}", "length", R(plaintext_length=wrong))
     yield Fault("plaintext length wrong in the last record", "length", R(bent=2, plaintext_length=length))
+    for wrong in (17, length + 1):
+        yield Fault(
+            f"second value's plaintext length {wrong}", "length", R(records=ONE * 2, bent=1, plaintext_length=wrong)
+        )
     for wrong in (3, 55, 56, 100):
         yield Fault(f"envelope of {wrong} bytes", "length", R(envelope=lambda e, n=wrong: e[:n]))
         yield Fault(f"tombstone's envelope of {wrong} bytes", "length", R(bent=1, envelope=lambda e, n=wrong: e[:n]))
@@ -174,6 +178,11 @@ def keys() -> Iterator[Fault]:
     yield Fault("read at another partition", origin, R(origin=3), {"partition": 2})
     yield Fault(
         "origin partition of one record alone", origin, R(bent=2, extensions=lambda b: b + b"\x86\x00\x04" + u(2, 4))
+    )
+    yield Fault(
+        "origin partition of one value, not of the one before",
+        origin,
+        R(records=ONE * 2, origin=3, bent=1, extensions=lambda b: b[:-1] + b"\x04"),
     )
     yield Fault("origin partition a lie, any wanted", tag, R(origin=4), {"any_partition": True})
     yield Fault(

@@ -163,7 +163,7 @@ def test_a_debugger_s_view_of_a_failure_shows_no_key(tmp_path):
     kveil_process("keys", "init", "--keys", str(path))
     secrets = re.findall(r'"secret": "([^"]+)"', path.read_text())
     code = (
-        "import sys, kveil.proxy.cli as cli, kveil.proxy.keys.keyfile_store as store\n"
+        "import sys, kveil.proxy.cli as cli, kveil.proxy.private_file as store\n"
         "def fail(descriptor): raise MemoryError('boom')\n"
         "store.os.fsync = fail\n"
         f"sys.argv = ['kveil', 'keys', 'rotate', '--keys', {str(path)!r}]\n"

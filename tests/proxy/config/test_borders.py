@@ -33,7 +33,7 @@ def importers(library: str) -> set[str]:
         ("typer", "proxy/cli/"),
         ("rich", ("proxy/cli/", "proxy/demo/")),
         ("structlog", "proxy/log.py"),
-        ("fcntl", "proxy/keys/keyfile_store.py"),
+        ("fcntl", "proxy/private_file.py"),
         ("aiohttp", "proxy/credentials/token_endpoint.py"),
         ("python_socks", "proxy/net/tunnel.py"),
         ("aws_msk_iam_sasl_signer", "proxy/credentials/msk.py"),

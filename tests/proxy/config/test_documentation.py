@@ -10,6 +10,7 @@ import yaml
 from kveil.proxy.config import ConfigError, load
 from kveil.proxy.config.paths import SYSTEM_KEY_PATH
 from kveil.proxy.config.schema import ConfigKey, config_keys
+from tests.support.certificates import CertificateAuthority
 
 DOCS = Path(__file__).parents[3] / "docs" / "configuration.md"
 ROW = re.compile(r"^\| `([^`]+)` \| (required|`[^`]*`) \| (.+) \| `(KVEIL_[A-Z0-9_]+)` \|$", re.MULTILINE)
@@ -33,6 +34,8 @@ def shown(key: ConfigKey) -> str:
         return "passthrough"
     if isinstance(value, Enum):
         return str(value.value)
+    if isinstance(value, tuple) and value:
+        return ", ".join(map(str, value))
     literal = {"None": "null", "True": "true", "False": "false", "()": "[]"}
     return literal.get(repr(value), str(value))
 
@@ -85,3 +88,15 @@ def test_the_example_of_variables_can_be_used():
     assert len(settings.upstream.bootstrap) == 2
     assert settings.upstream.tls is not None
     assert settings.listeners[0].direction == "produce"
+
+
+def test_the_example_of_a_gateway_can_be_used(tmp_path):
+    (example,) = re.findall(r"```\n(networks:\n.*?)```", DOCS.read_text(), re.DOTALL)
+    made = CertificateAuthority(tmp_path).issue("kveil")
+    for name, file in (("tls.crt", made.chain), ("tls.key", made.key)):
+        example = example.replace(f"/etc/kveil/{name}", str(file))
+    path = tmp_path / "kveil.yaml"
+    path.write_text(f"upstream: {{bootstrap: a:1}}\n{example}")
+    settings = load(path, {})
+    assert [one.authenticates for one in settings.listeners] == [False, True]
+    assert settings.topics[0].consumers == ("audit", "CN=reports,O=Example")

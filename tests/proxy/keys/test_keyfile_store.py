@@ -160,7 +160,7 @@ def test_changes_at_the_same_time_all_count(path):
     assert {key.name for key in content.keys} == {"default", "eu", *(f"k{number}" for number in range(24))}
 
 
-@pytest.mark.parametrize("failing", ["fsync", "write"])
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
 def test_a_disk_that_fails_leaves_the_old_file(path, monkeypatch, failing):
     before = path.read_bytes()
 
@@ -170,7 +170,7 @@ def test_a_disk_that_fails_leaves_the_old_file(path, monkeypatch, failing):
     if failing == "fsync":
         monkeypatch.setattr(os, "fsync", fail)
     else:
-        monkeypatch.setattr(keyfile_store, "encode_key_file", fail)
+        monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(KeyFileError, match="can't be written: No space left on device"):
         change_key_file(path, lambda content: rotate_key(content, "default"))
     assert path.read_bytes() == before

@@ -28,7 +28,10 @@ class Proxy:
         self._clients = []
 
     def accept(self):
-        connection = make_connection(self.shared, **self._options)
+        options = dict(self._options)
+        if (make_login := options.pop("make_login", None)) is not None:
+            options["listener_login"] = make_login()
+        connection = make_connection(self.shared, **options)
         relay = Relay(connection, self._upstream, self)
         self.connections.append(connection)
         self.relays.append(relay)
@@ -74,12 +77,14 @@ def run_proxy(tmp_path, fresh_log_limits):
     """`async with run_proxy(topics=[...]) as (proxy, broker)`."""
 
     @asynccontextmanager
-    async def run(*, broker=None, provider=None, node_id=None, direction="both", known=None, **config):
+    async def run(*, broker=None, provider=None, node_id=None, direction="both", known=None, make_login=None, **config):
         async with ScriptedBroker() as own:
             shared = make_shared(tmp_path, upstream=broker or own.address, provider=provider, **config)
             if known is not None:
                 shared.brokers.learn(known, Endpoint("127.0.0.1", own.port))
-            proxy = Proxy(shared, Upstream(shared.settings), node_id=node_id, direction=direction)
+            proxy = Proxy(
+                shared, Upstream(shared.settings), node_id=node_id, direction=direction, make_login=make_login
+            )
             server = await asyncio.get_running_loop().create_server(proxy.accept, "127.0.0.1", 0)
             proxy.port = server.sockets[0].getsockname()[1]
             try:
