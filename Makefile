@@ -37,8 +37,8 @@ format: setup  ## Put the code into shape
 test: lint  ## Run checks, and all tests with a real Kafka but the long ones
 	$(BIN)/python -m pytest -m "not full" --cov --cov-report=term $(ARGS)
 
-test-full: lint  ## Run everything: what takes minutes too, and what clients do on an older Kafka
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+test-full: test  ## Run everything: what takes minutes too, and what clients do on an older Kafka
+	$(BIN)/python -m pytest -m full $(ARGS)
 	TEST_KAFKA_VERSION=3.9.2 $(BIN)/python -m pytest -m "not kafka4" tests/integration/test_clients_*.py tests/integration/test_data_*.py
 
 test-fast: setup  ## Run the tests that need no broker

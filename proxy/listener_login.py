@@ -7,9 +7,9 @@ An unknown user and a wrong password look the same to the client: the same round
 import secrets
 from collections.abc import Sequence
 
-from kveil.protocol.sasl.errors import LoginRefused
-from kveil.protocol.sasl.plain import read_plain_token
-from kveil.protocol.sasl.scram import ScramHash, ScramServer
+from kveil.protocol.sasl.server.errors import LoginRefused
+from kveil.protocol.sasl.server.plain import read_plain_token
+from kveil.protocol.sasl.server.scram import ScramHash, ScramServer
 from kveil.proxy.config import SaslMechanism
 from kveil.proxy.errors import ErrorCode
 from kveil.proxy.needs import PasswordNeed

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from kveil.protocol.envelope.header import KeyBlock
-from kveil.protocol.sasl.scram import ScramCredential, ScramHash, is_password
+from kveil.protocol.sasl.server.scram import ScramCredential, ScramHash, is_password
 from kveil.proxy.policy import Rule
 from kveil.proxy.secret import Secret
 

@@ -1,1 +1,1 @@
-"""SASL, bytes in and values out: what a server makes of its clients' tokens."""
+"""SASL without I/O: `client` for the proxy's own login at the cluster, `server` for its clients' at a listener."""

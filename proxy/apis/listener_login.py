@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from kveil.protocol.kafka.messages import encode_response
 from kveil.protocol.kafka.splice import FrozenShape, Want
-from kveil.protocol.sasl.errors import LoginRefused
+from kveil.protocol.sasl.server.errors import LoginRefused
 from kveil.proxy.apis.exchange import Answer, Exchange, Outcome
 from kveil.proxy.config import SaslMechanism
 from kveil.proxy.errors import CloseConnection, ErrorCode

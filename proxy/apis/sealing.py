@@ -27,7 +27,7 @@ class Sealing(NamedTuple):
     hiding: KeyHidingKey | None
     """What hides records' keys in record mode, None where they stay in sight."""
     settings: TopicSettings | None
-    """None where the rule pins the mode: they aren't asked for."""
+    """None where they can't be had now, and the rule pins the mode: limits are left to the broker."""
 
 
 def find_sealing(
@@ -36,12 +36,15 @@ def find_sealing(
     """Return how batches of the topic are sealed, why they can't be, or what must be there first."""
     shared = connection.shared
     now = shared.now()
-    mode, settings = rule.mode, None
-    if mode is Mode.AUTO:
-        settings = shared.topic_settings.find(topic, now)
-        if settings is None:
-            need = TopicSettingsNeed(topic)
-            return _unread(topic, failures[need]) if need in failures else need
+    settings = shared.topic_settings.find(topic, now)
+    if settings is None:
+        need = TopicSettingsNeed(topic)
+        if need not in failures:
+            return need
+        if rule.mode is Mode.AUTO:
+            return _unread(topic, failures[need])
+    mode = rule.mode
+    if settings is not None and mode is Mode.AUTO:
         # Record mode is right everywhere, so also where nothing is known.
         mode = Mode.RECORD if settings.unreadable or settings.is_compacted else Mode.BATCH
     key = shared.keys.sealing_key(topic, rule, now)

@@ -37,7 +37,7 @@ class Mode(StrEnum):
     """How a topic's records are sealed."""
 
     AUTO = "auto"  # as the topic's cleanup.policy asks
-    BATCH = "batch"  # pinned: never asks for the topic's settings
+    BATCH = "batch"  # pinned, whatever the topic's settings are
     RECORD = "record"  # pinned too
 
 

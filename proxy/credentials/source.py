@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+from kveil.protocol.sasl.client import OAuthBearerClient, PlainClient, SaslClient, SaslError, ScramClient
 from kveil.proxy.config import Mechanism, PlainText, SecretRef, UpstreamSasl, UpstreamTls
 from kveil.proxy.config.checks import client_context
 from kveil.proxy.credentials import msk
 from kveil.proxy.credentials.refusals import Refusals
 from kveil.proxy.credentials.tokens import SharedToken, Token, TokenUnavailable
 from kveil.proxy.errors import LoginFailed
-from kveil.proxy.sasl import OAuthBearerClient, PlainClient, SaslClient, SaslError, ScramClient
 from kveil.proxy.secret import REDACTED, Secret
 
 UNPROVEN_ATTEMPTS: Final = 3

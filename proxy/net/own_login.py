@@ -12,10 +12,10 @@ from typing import Any, Final
 from kveil.protocol.kafka.api_table import API_TABLE, SASL_HANDSHAKE_MIN_VERSION, ApiKey
 from kveil.protocol.kafka.errors import FrameError
 from kveil.protocol.kafka.messages import decode_response
+from kveil.protocol.sasl.client import SaslError
 from kveil.proxy.credentials import Attempt, Credentials
 from kveil.proxy.errors import ErrorCode, LoginFailed
 from kveil.proxy.log import log_limited
-from kveil.proxy.sasl import SaslError
 from kveil.proxy.session import Session
 
 RENEWAL: Final = 0.85

@@ -12,6 +12,7 @@ from kveil.protocol.kafka.messages import decode_response
 from kveil.protocol.kafka.splice import FrozenShape, Want, response_walker
 from kveil.proxy.admin.audit import audit
 from kveil.proxy.apis.metadata import Metadata, learn_names
+from kveil.proxy.config import Mode
 from kveil.proxy.errors import ErrorCode, QuestionFailed, Refused
 from kveil.proxy.log import log_limited
 from kveil.proxy.needs import MessageLimitNeed, Need, TopicNameNeed, TopicSettingsNeed
@@ -126,6 +127,8 @@ class Questions:
         cache.learn(need.topic, replace(settings, max_message_bytes=need.max_message_bytes), now())
 
     def _log_unreadable(self, topic: str, reason: str) -> None:
+        if self.connection.shared.policy.rule_for(topic).mode is not Mode.AUTO:
+            return
         log_limited(
             self.connection.log.warning,
             "topic_settings_unreadable",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from kveil.protocol.sasl.scram import ScramCredential, ScramHash, make_credential
+from kveil.protocol.sasl.server.scram import ScramCredential, ScramHash, make_credential
 from kveil.proxy.secret import Secret
 from kveil.proxy.users.errors import UsersFileError
 

@@ -12,7 +12,7 @@ import base64
 import json
 from typing import Any, Final
 
-from kveil.protocol.sasl.scram import ScramCredential
+from kveil.protocol.sasl.server.scram import ScramCredential
 from kveil.proxy.users.errors import UsersFileError
 from kveil.proxy.users.users import DECOY_BYTES, User, UsersFile, checked_user_name
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from kveil.protocol.sasl.scram import ScramCredential, ScramHash
+from kveil.protocol.sasl.server.scram import ScramCredential, ScramHash
 from kveil.proxy.config import Settings
 from kveil.proxy.log import get_logger
 from kveil.proxy.private_file import PrivateFile, Stamp, stamp_of

@@ -100,6 +100,8 @@ def test_its_own_topics_plain_by_the_preset(
     assert b"FileStreamSource" in kafka.stored_bytes("connect-configs")
     assert b"source.txt" in kafka.stored_bytes("connect-offsets")
     assert b"RUNNING" in kafka.stored_bytes("connect-status")
+    for each in ("connect-configs", "connect-offsets", "connect-status"):  # names that are not this test's alone
+        kafka.delete_topic(each)
 
 
 CASES = ["auto", pytest.param("record", marks=pytest.mark.full)]

@@ -19,7 +19,7 @@ REFUSALS = {"MESSAGE_TOO_LARGE", "OUT_OF_ORDER_SEQUENCE_NUMBER"}
 @pytest.fixture(scope="module")
 def program(tmp_path_factory) -> str:
     """The compiled producer."""
-    return java.compile_java(Path(__file__).parent / "java" / "FullBatches.java", tmp_path_factory.mktemp("classes"))
+    return java.compile_java(tmp_path_factory.mktemp("classes"), Path(__file__).parent / "java" / "FullBatches.java")
 
 
 def fill_batches(program: str, bootstrap: str, topic: str, kind: str, **settings: str) -> dict[str, int]:

@@ -109,6 +109,7 @@ def test_the_registrys_topic_plain_by_the_preset(
 ):
     assert life_of_a_registry(kafka, preset_proxy.bootstrap, "_schemas") == plain_tables
     assert b"veiled-3" in kafka.stored_bytes("_schemas")
+    kafka.delete_topic("_schemas")  # the name is not this test's alone
 
 
 @pytest.mark.parametrize("proxy", ["auto", "record"], indirect=True)

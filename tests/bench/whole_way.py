@@ -16,6 +16,7 @@ from kveil.proxy.keys.keyfile import new_key_file
 from kveil.proxy.keys.keyfile_store import create_key_file
 from kveil.proxy.server import share
 from kveil.proxy.session import Session
+from kveil.proxy.topics import DEFAULT_MAX_MESSAGE_BYTES, TopicSettings
 
 TOPIC = "bench"
 PRODUCE_VERSION, FETCH_VERSION = 11, 12
@@ -30,11 +31,13 @@ def new_session() -> Session:
         values: dict[tuple[str, ...], Any] = {
             ("upstream", "bootstrap"): "127.0.0.1:9092",
             ("keys", "path"): str(keys),
-            ("topics",): [{"match": "*", "mode": "batch"}],
+            ("limits", "topic_settings_seconds"): 3600,
         }
         settings = load(environ={}, overrides=[Override(path=k, value=v, origin="bench") for k, v in values.items()])
         shared = share(settings)
         asyncio.run(_make_key(shared))
+        ordinary = TopicSettings(cleanup_policy=frozenset({"delete"}), max_message_bytes=DEFAULT_MAX_MESSAGE_BYTES)
+        shared.topic_settings.learn(TOPIC, ordinary, shared.now())
     return Session(
         Connection(
             shared=shared,

@@ -28,6 +28,7 @@ SECONDS = 60.0
 LEADER_ELECTION = "org.apache.kafka.tools.LeaderElectionCommand"
 ALTER_PARTITION_REASSIGNMENTS = 45
 T = 1_700_000_000_000
+NOBODY = ("", -1)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,7 @@ def test_every_address_is_local(kafka3: Cluster, proxy3: Proxy, admin: AdminClie
     cluster = admin.describe_cluster().result(SECONDS)
     assert {(node.host, node.port) for node in cluster.nodes} == local
     assert cluster.cluster_id == kafka3.cluster_id
+    eventually(lambda: topic in admin.list_topics(topic, timeout=SECONDS).topics)
     described = admin.describe_topics(TopicCollection([topic]))[topic].result(SECONDS)
     nodes = [node for each in described.partitions for node in (each.leader, *each.replicas, *each.isr)]
     assert {(node.host, node.port) for node in nodes} <= local
@@ -122,13 +124,17 @@ def test_every_address_is_local(kafka3: Cluster, proxy3: Proxy, admin: AdminClie
 @pytest.mark.parametrize("version", range(7))
 def test_coordinators_in_all_versions(kafka3: Cluster, proxy3: Proxy, version: int):
     """Old clients get one coordinator at the top of the answer, new ones a list."""
-    with RawClient(proxy3.bootstrap) as client:
-        values = {"key_type": 0, "key": "group"} if version else {"key": "group"}
-        if version >= 4:
-            values = {"key_type": 0, "coordinator_keys": ["group"]}
-        answer = client.ask(ApiKey.FIND_COORDINATOR, version, values)
-    found = answer.coordinators if version >= 4 else [answer]
-    assert {(each.host, each.port) for each in found} <= local_addresses(proxy3)
+    values = {"key_type": 0, "key": "group"} if version else {"key": "group"}
+    if version >= 4:
+        values = {"key_type": 0, "coordinator_keys": ["group"]}
+
+    def found() -> set[tuple[str, int]]:
+        with RawClient(proxy3.bootstrap) as client:
+            answer = client.ask(ApiKey.FIND_COORDINATOR, version, values)
+        return {(each.host, each.port) for each in (answer.coordinators if version >= 4 else [answer])}
+
+    eventually(lambda: NOBODY not in found())  # the topic that coordinators keep is made when first asked for
+    assert found() <= local_addresses(proxy3)
 
 
 def test_clients_stay_behind_the_proxy(kafka3: Cluster, proxy3: Proxy, topic: str):

@@ -130,7 +130,7 @@ def hints(answer: Any, partition: Any) -> tuple[int, int, dict[int, tuple[str, i
     return int(partition.error_code), partition.current_leader.leader_id, where
 
 
-@pytest.mark.parametrize("version", [10, 12, 13])
+@pytest.mark.parametrize("version", [10, *(pytest.param(each, marks=pytest.mark.kafka4) for each in (12, 13))])
 def test_produce_names_the_new_leader(kafka3: Cluster, proxy: Proxy, topic: str, version: int):
     """In the answer that says "not here" (KIP-951): with an address of the proxy."""
     seen = []

@@ -86,7 +86,7 @@ def test_each_answer_lists_what_has_changed(kafka: Cluster, proxy: Proxy, topic:
     assert [error for error, _ in direct][-2:] == [INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_ID_NOT_FOUND]
 
 
-@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+@pytest.mark.parametrize("protocol", ["classic", pytest.param("consumer", marks=pytest.mark.kafka4)])
 def test_java_over_many_answers(kafka: Cluster, proxy: Proxy, topic: str, protocol: str):
     """It fetches in a session; records come to one partition at a time, and long after its first answer."""
     kafka.create_topic(topic, partitions=PARTITIONS)

@@ -1,5 +1,6 @@
 """Errors that name records: what a client is told of each record is never about what stands in for it."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,7 @@ from tests.support.proxy import Proxy, kveil_proxy
 from tests.support.raw_client import RawClient, batch
 from tests.support.waiting import wait_until
 
-INVALID_RECORD = 87
+INVALID_TIMESTAMP, INVALID_RECORD = 32, 87
 PRODUCE = 0
 PRODUCE_VERSION = 9
 
@@ -52,3 +53,21 @@ def test_no_record_is_called_good(pinned: Proxy, compacted: str):
         sender.send(Record(value=b"%d" % number, key=b"%d" % number))
     sender.flush()
     assert [error.code() for error in sender.errors] == [KafkaError.INVALID_RECORD] * 5
+
+
+@pytest.mark.parametrize("codec", range(5))
+def test_timestamps_out_of_range(kafka: Cluster, proxy: Proxy, topic: str, codec: int):
+    """The broker names the records of a plain batch, and the proxy the same ones of a batch that it would seal."""
+    kafka.create_topic(
+        topic, config={"message.timestamp.before.max.ms": 60_000, "message.timestamp.after.max.ms": 60_000}
+    )
+    now = int(time.time() * 1000)
+    stamps = [now, now - 3_600_000, now + 3_600_000, now - 1000, now + 1000, 0]
+    answers = []
+    for bootstrap in (kafka.bootstrap, proxy.bootstrap):
+        with RawClient(bootstrap) as client:
+            client.send_produce({topic: {0: batch([b"v"] * len(stamps), codec=codec, timestamp_ms=stamps)}})
+            (part,) = client.receive(PRODUCE, PRODUCE_VERSION).responses[0].partition_responses
+            answers.append((int(part.error_code), [error.batch_index for error in part.record_errors]))
+    assert answers == [(INVALID_TIMESTAMP, [1, 2, 5])] * 2
+    assert kafka.stored_bytes(topic) == b""

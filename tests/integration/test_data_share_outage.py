@@ -78,7 +78,7 @@ def group_from_the_beginning(bootstrap: str) -> str:
 
 async def consume_through(server: Server, provider: Outage, port: int, topic: str) -> None:
     """Poll during the outage and after it."""
-    await server._listen()
+    server._listen()
     bootstrap = f"127.0.0.1:{port}"
     group = await asyncio.to_thread(group_from_the_beginning, bootstrap)
     consumer = ShareConsumer(librdkafka(bootstrap, group_id=group))

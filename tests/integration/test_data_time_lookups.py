@@ -69,7 +69,9 @@ def test_hundreds_of_lookups(twins: Twins, codec: str):
     assert twins.lookups > 400
 
 
-@pytest.mark.parametrize("version", range(1, 12))
+@pytest.mark.parametrize(
+    "version", [*range(1, 10), *(pytest.param(each, marks=pytest.mark.kafka4) for each in (10, 11))]
+)
 def test_every_version(twins: Twins, version: int):
     twins.create()
     twins.produce(0, [T + 5, T + 9, T + 1])

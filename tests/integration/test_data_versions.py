@@ -22,7 +22,7 @@ def batches(codec: int) -> list[bytes]:
     ]
 
 
-@pytest.mark.parametrize("topic_codec", ["producer", "zstd", "gzip"])
+@pytest.mark.parametrize("topic_codec", ["producer", pytest.param("zstd", marks=pytest.mark.kafka4), "gzip"])
 @pytest.mark.parametrize("codec", CODECS)
 def test_every_version_with_every_codec(kafka: Cluster, proxy: Proxy, topic: str, codec: str, topic_codec: str):
     """Before version 7 of Produce there is no zstd, and Kafka 4 hands it out in every version of Fetch.

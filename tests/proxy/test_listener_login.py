@@ -2,7 +2,7 @@
 
 import pytest
 
-from kveil.protocol.sasl.errors import LoginRefused
+from kveil.protocol.sasl.server.errors import LoginRefused
 from kveil.proxy.config import SaslMechanism
 from kveil.proxy.errors import ErrorCode
 from kveil.proxy.listener_login import ListenerLogin
@@ -71,7 +71,7 @@ def test_a_wrong_password_and_an_unknown_user_are_refused_alike(login, way, user
 
 def test_an_unknown_user_costs_as_much(login, monkeypatch):
     """The password is hashed as often."""
-    from kveil.protocol.sasl import scram as module
+    from kveil.protocol.sasl.server import scram as module
 
     work = []
     real = module.hashlib.pbkdf2_hmac

@@ -23,7 +23,9 @@ class CallLog:
             self.say(f"{what}: {body()}")
         except KafkaException as problem:
             error = problem.args[0]
-            self.say(f"{what} failed: {error.name()} {error.str()} {error.fatal()} {error.txn_requires_abort()}")
+            # The text of a fatal error depends on which of its requests the client heard of first.
+            text = "fatal" if error.fatal() else error.str()
+            self.say(f"{what} failed: {error.name()} {text} {error.txn_requires_abort()}")
 
     async def ask(self, what: str, body: Callable[[], Awaitable[Any]]) -> None:
         """Make a call of aiokafka."""

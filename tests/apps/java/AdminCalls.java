@@ -106,7 +106,7 @@ public final class AdminCalls {
     }
 
     private void topics() throws Exception {
-        NewTopic wanted = new NewTopic(name, 2, (short) 1).configs(Map.of("retention.ms", "1234567"));
+        NewTopic wanted = new NewTopic(name, 2, (short) 1).configs(Map.of("retention.ms", "99999999999999"));
         call("validate", () -> admin.createTopics(Set.of(wanted), new CreateTopicsOptions().validateOnly(true))
             .numPartitions(name).get());
         var created = admin.createTopics(Set.of(wanted));
@@ -130,7 +130,7 @@ public final class AdminCalls {
     }
 
     private void settings() throws Exception {
-        eventually("settings", "retention.ms=1234567", () -> shown(admin.describeConfigs(Set.of(topic)).all().get().get(topic)));
+        eventually("settings", "retention.ms=99999999999999", () -> shown(admin.describeConfigs(Set.of(topic)).all().get().get(topic)));
         for (String node : List.of("0", "")) {  // itself, and all brokers' common ones
             ConfigResource broker = new ConfigResource(ConfigResource.Type.BROKER, node);
             call("broker's settings", () -> shown(admin.describeConfigs(Set.of(broker)).all().get().get(broker)));

@@ -26,7 +26,7 @@ import org.apache.kafka.streams.state.QueryableStoreTypes;
  * for each changelog partition that it read. Every line typed into it is answered by the tables and "end".
  */
 public final class WordCounts {
-    private static final Duration LONG = Duration.ofDays(365);
+    private static final Duration LONG = Duration.ofDays(3650);
 
     public static void main(String[] arguments) throws Exception {
         Properties settings = new Properties();

@@ -6,7 +6,7 @@ import pytest
 
 from kveil.protocol.kafka import compression
 from kveil.protocol.kafka.record_batch import read_header, split_batches
-from kveil.proxy.errors import ErrorCode
+from kveil.proxy.errors import ErrorCode, QuestionFailed
 from kveil.proxy.topics import TopicSettings
 from tests.support.fetching import fetch
 from tests.support.producing import BATCHES, PRODUCE, error_of, sent
@@ -102,6 +102,7 @@ def test_a_rule_may_forbid_it(converse):
 def test_where_the_limit_is_not_known_nothing_is_refused(converse):
     for batch in (batch_of([random.Random(1).randbytes(1_048_500)]), batch_of([random.Random(1).randbytes(3_000_000)])):
         talk = converse(topics=BATCHES)
+        talk.settings["t"] = QuestionFailed("no answer")
         talk.client(PRODUCE, 9, produced({"t": {0: batch}}))
         assert len(sent(talk)["t", 0]) > len(batch)
 
@@ -109,6 +110,7 @@ def test_where_the_limit_is_not_known_nothing_is_refused(converse):
 def test_where_the_limit_is_not_known_kafkas_own_is_presumed(converse):
     batch = batch_of([TEXT * 19_780])
     talk = converse(topics=BATCHES)
+    talk.settings["t"] = QuestionFailed("no answer")
     talk.client(PRODUCE, 9, produced({"t": {0: batch}}))
     assert 1_048_300 < len(batch) < 1_048_588
     assert len(sent(talk)["t", 0]) < len(batch)

@@ -64,9 +64,13 @@ class TestSealedAsAWhole:
         assert (code, indices) == (ErrorCode.NOT_ENOUGH_REPLICAS, [])
 
     def test_texts_without_records_stay(self, converse, version):
-        part = {"error_code": ErrorCode.POLICY_VIOLATION, "base_offset": -1, "error_message": "not on a Sunday"}
+        part = {
+            "error_code": ErrorCode.TOPIC_AUTHORIZATION_FAILED,
+            "base_offset": -1,
+            "error_message": "not on a Sunday",
+        }
         found = answer(converse(topics=BATCHES), version, {"t": {0: GOOD}}, {"t": {0: part}})
-        assert found == [(ErrorCode.POLICY_VIOLATION, [], "not on a Sunday")]
+        assert found == [(ErrorCode.TOPIC_AUTHORIZATION_FAILED, [], "not on a Sunday")]
 
 
 @pytest.mark.parametrize("version", VERSIONS)

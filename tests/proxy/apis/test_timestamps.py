@@ -3,7 +3,7 @@
 import pytest
 
 from kveil.protocol.kafka import compression
-from kveil.proxy.errors import ErrorCode
+from kveil.proxy.errors import ErrorCode, QuestionFailed
 from kveil.proxy.topics import TopicSettings
 from tests.support.conversation import read_response
 from tests.support.producing import BATCHES, PRODUCE, answered, sent
@@ -85,9 +85,9 @@ def test_settings_that_were_not_told_allow_everything(converse):
     assert refused(converse, stamped(0, 2**60), TopicSettings(cleanup_policy=frozenset({"delete"}))) == []
 
 
-def test_a_pinned_mode_leaves_it_to_the_broker(converse):
+def test_a_pinned_mode_without_settings_leaves_it_to_the_broker(converse):
     talk = converse(topics=BATCHES)
-    talk.settings["t"] = settings(before=1)
+    talk.settings["t"] = QuestionFailed("no answer")
     talk.client(PRODUCE, 9, produced({"t": {0: stamped(0)}}))
     assert ("t", 0) in sent(talk)
 

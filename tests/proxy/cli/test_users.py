@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from kveil.protocol.sasl.scram import ScramHash, is_password
+from kveil.protocol.sasl.server.scram import ScramHash, is_password
 from kveil.proxy.cli import app
 from kveil.proxy.users.users_store import read_users_file
 

@@ -131,7 +131,7 @@ class TestSessions:
             proxy.shared.now.now += 9
             provider.may_answer.set()
             assert number_of(await client.receive()) == number
-            assert broker.apis() == [*LOGIN, *AGAIN, PRODUCE]
+            assert broker.apis() == [*LOGIN, ApiKey.DESCRIBE_CONFIGS, *AGAIN, PRODUCE]
 
     @both_loops
     async def test_the_proxy_s_own_question_lets_it_go_first(self, run_own):

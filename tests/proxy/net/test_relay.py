@@ -9,7 +9,7 @@ import pytest
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.proxy.apis.metadata import Metadata
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
-from tests.support.conversation import key_file, number_of, read_request, read_response
+from tests.support.conversation import DELETED, key_file, number_of, read_request, read_response
 from tests.support.loops import both_loops
 from tests.support.records import client_batch, produced
 from tests.support.scripted_broker import frame_of
@@ -31,6 +31,7 @@ async def test_both_ways(run_proxy):
 @both_loops
 async def test_many_at_once_keep_their_order(run_proxy):
     async with run_proxy(topics=BATCHES) as (proxy, broker):
+        proxy.shared.topic_settings.learn("t", DELETED, proxy.shared.now())
         client = await proxy.client()
         numbers = []
         for turn in range(60):
@@ -172,6 +173,7 @@ class TestClosingAfterwards:
     @both_loops
     async def test_a_refusal_without_an_answer(self, run_proxy):
         async with run_proxy(topics=BATCHES) as (proxy, broker):
+            proxy.shared.topic_settings.learn("t", DELETED, proxy.shared.now())
             client = await proxy.client()
             await client.send(PRODUCE, 9, produced({"t": {0: client_batch(), 1: b"garbage"}}, acks=0))
             assert await client.closed() == b""
@@ -248,6 +250,7 @@ class TestSlowKeys:
     async def test_hold_up_their_own_connection_only(self, run_proxy, tmp_path):
         provider = SlowProvider(KeyFileProvider(key_file(tmp_path)))
         async with run_proxy(topics=BATCHES, provider=provider) as (proxy, broker):
+            proxy.shared.topic_settings.learn("t", DELETED, proxy.shared.now())
             slow, other = await proxy.client(), await proxy.client()
             broker.silent.add(FETCH)
             numbers = [await slow.send(FETCH, 12)]

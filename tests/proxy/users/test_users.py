@@ -2,7 +2,7 @@
 
 import pytest
 
-from kveil.protocol.sasl.scram import ScramHash, is_password
+from kveil.protocol.sasl.server.scram import ScramHash, is_password
 from kveil.proxy.secret import Secret
 from kveil.proxy.users.errors import UsersFileError
 from kveil.proxy.users.users import ITERATIONS, UsersFile, add_user, change_password, remove_user

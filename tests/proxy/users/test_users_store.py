@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kveil.protocol.sasl.scram import ScramHash, is_password
+from kveil.protocol.sasl.server.scram import ScramHash, is_password
 from kveil.proxy.secret import Secret
 from kveil.proxy.users import users_store
 from kveil.proxy.users.errors import UsersFileError

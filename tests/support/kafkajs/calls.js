@@ -14,7 +14,7 @@ main(async (kafka, { topic }) => {
   };
   const admin = kafka.admin();
   await admin.connect();
-  const wanted = { topic, numPartitions: 2, configEntries: [{ name: "retention.ms", value: "1234567" }] };
+  const wanted = { topic, numPartitions: 2, configEntries: [{ name: "retention.ms", value: "99999999999999" }] };
   await call("create", () => admin.createTopics({ topics: [wanted], waitForLeaders: true }));
   await call("create again", () => admin.createTopics({ topics: [wanted] }));
   await call("create badly", () => admin.createTopics({ topics: [{ topic: "not a name" }] }));

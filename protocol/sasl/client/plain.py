@@ -1,6 +1,6 @@
 """PLAIN (RFC 4616): user and password in one token."""
 
-from kveil.proxy.sasl.client import SaslError, check_text
+from kveil.protocol.sasl.client.client import SaslError, check_text
 
 
 class PlainClient:

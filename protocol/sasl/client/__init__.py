@@ -6,9 +6,9 @@ while token is not None:
     token = client.respond(send(token))
 """
 
-from kveil.proxy.sasl.client import SaslClient, SaslError
-from kveil.proxy.sasl.oauthbearer import OAuthBearerClient
-from kveil.proxy.sasl.plain import PlainClient
-from kveil.proxy.sasl.scram import ScramClient
+from kveil.protocol.sasl.client.client import SaslClient, SaslError
+from kveil.protocol.sasl.client.oauthbearer import OAuthBearerClient
+from kveil.protocol.sasl.client.plain import PlainClient
+from kveil.protocol.sasl.client.scram import ScramClient
 
 __all__ = ["OAuthBearerClient", "PlainClient", "SaslClient", "SaslError", "ScramClient"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kveil.proxy.sasl import PlainClient, SaslError
+from kveil.protocol.sasl.client import PlainClient, SaslError
 
 
 def test_the_example_of_the_rfc():

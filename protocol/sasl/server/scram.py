@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from kveil.protocol.sasl.errors import LoginRefused
+from kveil.protocol.sasl.server.errors import LoginRefused
 
 _GS2_HEADERS = ("n", "y")
 """The client knows no channel binding; the client knows it and thinks that the server doesn't."""

@@ -2,8 +2,8 @@
 
 import pytest
 
-from kveil.protocol.sasl.errors import LoginRefused
-from kveil.protocol.sasl.plain import PlainToken, read_plain_token
+from kveil.protocol.sasl.server.errors import LoginRefused
+from kveil.protocol.sasl.server.plain import PlainToken, read_plain_token
 
 
 @pytest.mark.parametrize(

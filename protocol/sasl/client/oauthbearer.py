@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from kveil.proxy.sasl.client import SaslError
+from kveil.protocol.sasl.client.client import SaslError
 
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9._~+/-]+=*")
 """RFC 6750, 2.1. A token with anything else in it could end its field early."""

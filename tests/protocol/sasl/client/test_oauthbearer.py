@@ -2,7 +2,7 @@
 
 import pytest
 
-from kveil.proxy.sasl import OAuthBearerClient, SaslError
+from kveil.protocol.sasl.client import OAuthBearerClient, SaslError
 
 TOKEN = b"vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from kveil.protocol.sasl.errors import LoginRefused
+from kveil.protocol.sasl.server.errors import LoginRefused
 
 
 class PlainToken(NamedTuple):

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
-from kveil.proxy.sasl.client import SaslError, check_text
+from kveil.protocol.sasl.client.client import SaslError, check_text
 
 ITERATIONS_LEAST: Final = 4096
 """RFC 7677, 4. With fewer a listener in the middle could try passwords cheaply."""

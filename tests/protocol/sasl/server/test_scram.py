@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kveil.protocol.sasl.errors import LoginRefused
-from kveil.protocol.sasl.scram import ScramCredential, ScramHash, ScramServer, is_password, make_credential
+from kveil.protocol.sasl.server.errors import LoginRefused
+from kveil.protocol.sasl.server.scram import ScramCredential, ScramHash, ScramServer, is_password, make_credential
 from tests.support.scram_client import ScramClient
 
 # RFC 7677, section 3: user "user", password "pencil".

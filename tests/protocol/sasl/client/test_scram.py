@@ -6,8 +6,8 @@ import hmac
 
 import pytest
 
-from kveil.proxy.sasl import SaslError, ScramClient
-from kveil.proxy.sasl.scram import ITERATIONS_MOST
+from kveil.protocol.sasl.client import SaslError, ScramClient
+from kveil.protocol.sasl.client.scram import ITERATIONS_MOST
 
 NONCE = "rOprNGfwEbeRWgbNEkqO"
 JOINED = NONCE + "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
