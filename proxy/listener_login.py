@@ -16,9 +16,6 @@ from kveil.proxy.needs import PasswordNeed
 from kveil.proxy.secret import Secret
 from kveil.proxy.users.users_store import Users
 
-MAX_TOKEN_BYTES = 512 * 1024
-"""Kafka's own limit for a request before the login (sasl.server.max.receive.size)."""
-
 _NONCE_BYTES = 24
 _HASHES = {SaslMechanism.SCRAM_SHA_256: ScramHash.SHA_256, SaslMechanism.SCRAM_SHA_512: ScramHash.SHA_512}
 

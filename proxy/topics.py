@@ -13,7 +13,7 @@ MAX_NAMES = 1_000_000
 take of memory, far over what clusters have."""
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
-"""Kafka's own. Presumed of topics whose limit isn't known, to compress by, never to refuse by."""
+"""Kafka's own. Presumed of topics whose limit isn't known, to compress and to read by, never to refuse by."""
 
 
 def limit_with_room(batch_bytes: int) -> int:

@@ -8,9 +8,7 @@ from collections.abc import Iterable, Sequence
 from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.splice import FrozenShape, Want
 from kveil.proxy.apis.exchange import Exchange, Forward, Outcome
-
-_TOPIC = 2
-"""The resource type of a topic in requests about configs."""
+from kveil.proxy.apis.topic_configs import TOPIC
 
 
 class _TopicChange(Exchange):
@@ -59,4 +57,4 @@ class AlterConfigs(_TopicChange):
 
     def _named(self) -> Iterable[str]:
         (resources,), _ = self.walk_request()
-        return (name for kind, name in resources or () if kind == _TOPIC)
+        return (name for kind, name in resources or () if kind == TOPIC)

@@ -9,6 +9,7 @@ import typer
 from kveil.proxy.cli import options
 from kveil.proxy.cli.apps import command_app
 from kveil.proxy.cli.options import Flags, settings_from
+from kveil.proxy.topics import DEFAULT_MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,6 @@ app = command_app()
 
 FAILED: Final = 1
 WRONG_USE: Final = 2
-BATCH_BYTES: Final = 1_048_588
 
 
 @app.command()
@@ -30,7 +30,7 @@ def prepare(
     batch_bytes: Annotated[
         int,
         typer.Option("--batch-bytes", metavar="N", min=1, help="The largest batch that producers send, in bytes."),
-    ] = BATCH_BYTES,
+    ] = DEFAULT_MAX_MESSAGE_BYTES,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     config: options.ConfigFile = None,
     upstream: options.UpstreamServers = None,

@@ -12,8 +12,9 @@ from kveil.protocol.kafka.messages import decode_response
 from kveil.protocol.kafka.splice import FrozenShape, Want, response_walker
 from kveil.proxy.admin.audit import audit
 from kveil.proxy.apis.metadata import Metadata, learn_names
+from kveil.proxy.apis.topic_configs import limit_change, read_settings, settings_question
 from kveil.proxy.config import Mode
-from kveil.proxy.errors import ErrorCode, QuestionFailed, Refused
+from kveil.proxy.errors import QuestionFailed
 from kveil.proxy.log import log_limited
 from kveil.proxy.needs import MessageLimitNeed, Need, TopicNameNeed, TopicSettingsNeed
 from kveil.proxy.session import Parked, Session
@@ -22,21 +23,7 @@ from kveil.proxy.topics import TopicSettings
 ANSWER_SECONDS = 25
 """How long an answer may take: less than the 30 s after which clients give up on a request."""
 
-TOPIC = 2
-SET = 0
-"""The operation that sets a config."""
 _METADATA_BY_ID = 12
-TOPIC_SETTINGS = (
-    "cleanup.policy",
-    "compression.type",
-    "max.message.bytes",
-    "message.timestamp.type",
-    "message.timestamp.before.max.ms",
-    "message.timestamp.after.max.ms",
-)
-_DENIED = frozenset({29, 31})
-"""TOPIC_AUTHORIZATION_FAILED and CLUSTER_AUTHORIZATION_FAILED."""
-
 
 _NAMES = FrozenShape({"throttle_time": Want.VALUE, "topics": Metadata.RESPONSE.fields["topics"]})
 
@@ -82,15 +69,10 @@ class Questions:
                 self._log_unreadable(topic, str(unreadable.unreadable))
                 shared.topic_settings.learn(topic, unreadable, shared.now())
             return
-        resources = [
-            {"resource_type": TOPIC, "resource_name": topic, "configuration_keys": TOPIC_SETTINGS} for topic in topics
-        ]
-        frame = await self.ask(ApiKey.DESCRIBE_CONFIGS, version, {"resources": resources})
+        frame = await self.ask(ApiKey.DESCRIBE_CONFIGS, version, settings_question(topics))
         answer = decode_response(ApiKey.DESCRIBE_CONFIGS, version, frame)
         parked.throttle_ms += round(answer.throttle_time.total_seconds() * 1000)
-        results = {result.resource_name: result for result in answer.results}
-        for topic in topics:
-            settings = read_settings(results.get(topic))
+        for topic, settings in read_settings(answer, topics).items():
             if isinstance(settings, TopicSettings):
                 if settings.unreadable:
                     self._log_unreadable(topic, settings.unreadable)
@@ -105,10 +87,8 @@ class Questions:
         version = await self.version(ApiKey.INCREMENTAL_ALTER_CONFIGS)
         if settings is None or version is None:
             raise QuestionFailed("the limit can't be raised now")
-        change = {"name": "max.message.bytes", "config_operation": SET, "value": str(need.max_message_bytes)}
-        resource = {"resource_type": TOPIC, "resource_name": need.topic, "configs": [change]}
-        values = {"resources": [resource], "validate_only": False}
-        frame = await self.ask(ApiKey.INCREMENTAL_ALTER_CONFIGS, version, values)
+        change = limit_change(need.topic, need.max_message_bytes)
+        frame = await self.ask(ApiKey.INCREMENTAL_ALTER_CONFIGS, version, change)
         answer = decode_response(ApiKey.INCREMENTAL_ALTER_CONFIGS, version, frame)
         parked.throttle_ms += round(answer.throttle_time.total_seconds() * 1000)
         (result,) = answer.responses
@@ -185,29 +165,3 @@ class Questions:
                 return await answered
         except TimeoutError as error:
             raise QuestionFailed(f"the broker didn't answer within {ANSWER_SECONDS} s") from error
-
-
-def read_settings(result: Any) -> TopicSettings | Exception:
-    """Return what DescribeConfigs says of a topic, or why it says nothing now."""
-    if result is None:
-        return QuestionFailed("the broker's answer leaves the topic out")
-    code = int(result.error_code)
-    if code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-        return Refused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "the broker knows no such topic")
-    if code in _DENIED:
-        return TopicSettings(unreadable="DESCRIBE_CONFIGS is denied to this client")
-    if code:
-        return QuestionFailed(f"the broker answered {result.error_code.name}")
-    values = {config.name: config.value for config in result.configs}
-    policy = values.get("cleanup.policy")
-    if policy is None:
-        return TopicSettings(unreadable="the broker's answer has no cleanup.policy")
-    numbers = {name: int(value) for name, value in values.items() if value and value.isdecimal()}
-    return TopicSettings(
-        cleanup_policy=frozenset(part.strip() for part in policy.split(",")),
-        compression_type=values.get("compression.type"),
-        max_message_bytes=numbers.get("max.message.bytes"),
-        message_timestamp_type=values.get("message.timestamp.type"),
-        message_timestamp_before_max_ms=numbers.get("message.timestamp.before.max.ms"),
-        message_timestamp_after_max_ms=numbers.get("message.timestamp.after.max.ms"),
-    )

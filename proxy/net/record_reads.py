@@ -11,9 +11,7 @@ from kveil.proxy.errors import QuestionFailed
 from kveil.proxy.needs import ReadRecords, RecordsNeed
 from kveil.proxy.net.questions import Questions
 from kveil.proxy.session import Parked
-
-MAX_MESSAGE_BYTES = 1_048_588
-"""What brokers take of a batch unless told otherwise."""
+from kveil.proxy.topics import DEFAULT_MAX_MESSAGE_BYTES
 
 _CLIENT = -1
 """The replica id of a client."""
@@ -101,7 +99,7 @@ class _Read:
         partition = {
             "partition": need.partition,
             "fetch_offset": offset,
-            "partition_max_bytes": max(MAX_MESSAGE_BYTES, (settings and settings.max_message_bytes) or 0),
+            "partition_max_bytes": max(DEFAULT_MAX_MESSAGE_BYTES, (settings and settings.max_message_bytes) or 0),
             "current_leader_epoch": -1,
             "last_fetched_epoch": -1,
             "log_start_offset": -1,

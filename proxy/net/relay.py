@@ -13,8 +13,8 @@ from kveil.proxy.addresses import Endpoint
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import CloseConnection, LoginFailed
 from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
-from kveil.proxy.listener_login import MAX_TOKEN_BYTES
 from kveil.proxy.log import log_limited
+from kveil.proxy.login import MAX_TOKEN_BYTES
 from kveil.proxy.needs import OpeningKeyNeed, PasswordNeed, SealingKeyNeed
 from kveil.proxy.net.leg import Leg
 from kveil.proxy.net.own_login import OwnLogin

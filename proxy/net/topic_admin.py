@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from kveil.protocol.kafka.api_table import ApiKey
+from kveil.proxy.apis.topic_configs import limit_change, read_settings, settings_question
 from kveil.proxy.errors import QuestionFailed
 from kveil.proxy.net.own_client import OwnClient
-from kveil.proxy.net.questions import SET, TOPIC, TOPIC_SETTINGS, read_settings
 from kveil.proxy.topics import TopicSettings
 
 
@@ -14,12 +14,7 @@ async def describe_topics(client: OwnClient, topics: Sequence[str]) -> dict[str,
 
     :raises QuestionFailed: the cluster can't be asked.
     """
-    resources = [
-        {"resource_type": TOPIC, "resource_name": topic, "configuration_keys": TOPIC_SETTINGS} for topic in topics
-    ]
-    answer = await client.ask(ApiKey.DESCRIBE_CONFIGS, {"resources": resources})
-    results = {result.resource_name: result for result in answer.results}
-    return {topic: read_settings(results.get(topic)) for topic in topics}
+    return read_settings(await client.ask(ApiKey.DESCRIBE_CONFIGS, settings_question(topics)), topics)
 
 
 async def set_message_limit(client: OwnClient, topic: str, max_message_bytes: int) -> None:
@@ -27,9 +22,7 @@ async def set_message_limit(client: OwnClient, topic: str, max_message_bytes: in
 
     :raises QuestionFailed: the cluster doesn't do it.
     """
-    change = {"name": "max.message.bytes", "config_operation": SET, "value": str(max_message_bytes)}
-    resource = {"resource_type": TOPIC, "resource_name": topic, "configs": [change]}
-    answer = await client.ask(ApiKey.INCREMENTAL_ALTER_CONFIGS, {"resources": [resource], "validate_only": False})
+    answer = await client.ask(ApiKey.INCREMENTAL_ALTER_CONFIGS, limit_change(topic, max_message_bytes))
     (result,) = answer.responses
     if result.error_code:
         reason = f": {result.error_message}" if result.error_message else ""

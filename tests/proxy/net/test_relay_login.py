@@ -4,7 +4,8 @@ import pytest
 
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.proxy.config import SaslMechanism
-from kveil.proxy.listener_login import MAX_TOKEN_BYTES, ListenerLogin
+from kveil.proxy.listener_login import ListenerLogin
+from kveil.proxy.login import MAX_TOKEN_BYTES
 from kveil.proxy.users.users_store import Users
 from tests.support.conversation import read_response
 from tests.support.listener import make_users
