@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -13,6 +13,7 @@ from confluent_kafka.admin import (
     ConfigEntry,
     ConfigResource,
     NewTopic,
+    OffsetSpec,
     ResourcePatternType,
     ResourceType,
 )
@@ -50,7 +51,7 @@ class ClusterAdmin:
         raise TimeoutError(f"brokers {ids} expected, {seen} seen within {timeout} s")
 
     def create_topic(self, name: str, partitions: int, replication: int, config: Mapping[str, object] | None) -> None:
-        """Create a topic and wait until each partition has a leader."""
+        """Create a topic and wait until each partition has a leader that serves it."""
         settings = {key: str(value) for key, value in (config or {}).items()}
         topic = NewTopic(name, num_partitions=partitions, replication_factor=replication, config=settings)
         self._client.create_topics([topic], operation_timeout=CALL_SECONDS)[name].result(CALL_SECONDS)
@@ -68,10 +69,21 @@ class ClusterAdmin:
             if partitions == 0 and topic.error and topic.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return
             leaders = [each.leader for each in topic.partitions.values()]
-            if partitions and len(leaders) == partitions and min(leaders) >= 0:
+            if partitions and len(leaders) == partitions and min(leaders) >= 0 and self._are_served(name, partitions):
                 return
             time.sleep(_RETRY_SECONDS)
         raise TimeoutError(f"topic {name} did not get {partitions} partitions with leaders")
+
+    def _are_served(self, name: str, partitions: int) -> bool:
+        """Whether the leaders answer: a broker tells clients of its partitions a moment before it takes them over."""
+        latest = OffsetSpec.latest()
+        asked = {TopicPartition(name, each): latest for each in range(partitions)}
+        try:
+            for answer in self._client.list_offsets(asked).values():
+                answer.result(CALL_SECONDS)
+        except KafkaException:
+            return False
+        return True
 
     def alter_topic_config(self, name: str, config: Mapping[str, object | None]) -> None:
         """Set topic settings, and remove those that are None."""
