@@ -10,7 +10,7 @@ from typing import Final
 
 from kveil.protocol.envelope.errors import Unopenable
 from kveil.protocol.envelope.header import KeyBlock
-from kveil.protocol.envelope.key_schedule import EpochKey, KeyHidingKey, derive_kid, new_epoch_key_secret
+from kveil.protocol.envelope.key_schedule import EpochKey, KeyHidingKey, WireKeys, derive_kid, new_epoch_key_secret
 from kveil.proxy.admin.audit import audit
 from kveil.proxy.config import Limits
 from kveil.proxy.keys.errors import KeyRefused
@@ -36,6 +36,7 @@ class KeyRing:
         self._opened = OpenedKeys(limits.opened_keys)
         self._refused = RefusedKeys(limits.refused_key_seconds)
         self._hiding: dict[str, KeyHidingKey] = {}
+        self._wire_keys = WireKeys()
         self._renewals: Flights[tuple[str, str], EpochKey] = Flights()
         self._unwraps: Flights[Place, EpochKey] = Flights()
 
@@ -63,7 +64,9 @@ class KeyRing:
         """What hides the keys of the topic's records in record mode, None if the provider has none."""
         hiding = self._hiding.get(topic)
         if hiding is None and (found := self._provider.hiding_key()) is not None:
-            hiding = KeyHidingKey(id=found.id, secret=found.secret, realm=self.realm, topic=topic)
+            hiding = KeyHidingKey(
+                id=found.id, secret=found.secret, realm=self.realm, topic=topic, remembered=self._wire_keys
+            )
             self._hiding[topic] = hiding
         return hiding
 

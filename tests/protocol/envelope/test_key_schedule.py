@@ -12,6 +12,7 @@ from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_schedule import (
     EpochKey,
     KeyHidingKey,
+    WireKeys,
     derive_kid,
     derive_kid_check,
     new_epoch_key_secret,
@@ -138,6 +139,30 @@ def test_wire_keys_are_the_specifications(key):
 def test_everything_goes_into_the_wire_keys():
     others = [{}, {"realm": "demo2"}, {"topic": "orders2"}, {"secret": bytes(32)}, {"realm": "demoo", "topic": "rders"}]
     assert len({hiding_key(**fields).wire_key(b"k") for fields in others}) == len(others)
+
+
+def test_remembered_wire_keys_are_those_of_their_secret_and_topic(monkeypatch):
+    monkeypatch.setattr(WireKeys, "MOST", 3)
+    remembered = WireKeys()
+    fields = [{}, {"realm": "demo2"}, {"topic": "orders2"}, {"secret": bytes(32)}, {"id": bytes(16)}]
+    pairs = [(hiding_key(**each), hiding_key(**each, remembered=remembered)) for each in fields]
+    for key in (b"a", b"b", b"", b"a", bytes(5000), b"c", b"d", b"b", b"a"):
+        for plain, remembering in pairs:
+            assert remembering.wire_key(key) == plain.wire_key(key)
+
+
+def test_wire_keys_are_remembered_up_to_a_bound(monkeypatch):
+    monkeypatch.setattr(WireKeys, "MOST", 3)
+    derived = []
+    wire_key = WireKeys().over(lambda key: derived.append(key) or key * 2)
+    long = bytes(WireKeys.LONGEST + 1)
+    for key in (b"1", b"2", b"1", b"3", b"2", long, long):
+        assert wire_key(key) == key * 2
+    assert derived == [b"1", b"2", b"3", long, long]
+    assert wire_key(b"4") == b"44"  # no room: all were forgotten
+    wire_key(b"1")
+    wire_key(b"4")
+    assert derived[5:] == [b"4", b"1"]
 
 
 def test_a_key_hiding_key_is_checked_and_shows_nothing():
