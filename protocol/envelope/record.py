@@ -10,27 +10,23 @@ it, without compression.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from struct import Struct
-from struct import error as StructError  # noqa: N812 - it is an exception class under a lower-case name
+from functools import partial
 
 from kveil.protocol.envelope import registry
+from kveil.protocol.envelope.compiled import loops
 from kveil.protocol.envelope.crypto import TAG_LENGTH, RecordCipher
 from kveil.protocol.envelope.errors import Reason, Unopenable
 from kveil.protocol.envelope.header import HEADER, SALT_LENGTH, KeyBlock, extend
 from kveil.protocol.envelope.key_schedule import WIRE_KEY_LENGTH, EpochKey, KeyHidingKey
-from kveil.protocol.envelope.sealed_batch import MAX_PLAINTEXT, TOMBSTONE_HEADER
-from kveil.protocol.envelope.sealed_records import (
-    COMMON_LENGTH,
-    RECORD_PREFIX,
-    Origin,
-    RecordSealedBatch,
-    peek_records,
-)
+from kveil.protocol.envelope.origin import COMMON_LENGTH, Origin
+from kveil.protocol.envelope.record_loops import PREFIX, Hide, Opened
+from kveil.protocol.envelope.sealed_batch import MAX_PLAINTEXT
+from kveil.protocol.envelope.sealed_records import RecordSealedBatch, peek_records
 from kveil.protocol.kafka import compression
 from kveil.protocol.kafka.compression import MAX_DECOMPRESSED
-from kveil.protocol.kafka.errors import BatchTooLarge, DecompressedTooLarge, InvalidRecord
+from kveil.protocol.kafka.errors import BatchTooLarge, DecompressedTooLarge
 from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.record_batch import (
     HEADER_LENGTH,
@@ -39,25 +35,13 @@ from kveil.protocol.kafka.record_batch import (
     BatchHeader,
     write_header,
 )
-from kveil.protocol.kafka.records import (
-    NO_HEADERS,
-    Header,
-    read_headers,
-    read_records,
-    write_headers,
-    write_record,
-    write_record_header,
-)
+from kveil.protocol.kafka.records import Header, read_headers, write_headers
 
 __all__ = ["RecordSealedBatch", "peek_records", "seal_records", "unseal_records"]
 
-_Decrypt = Callable[[int, bytes, bytes, str], bytes]
-_Hide = Callable[[bytes], bytes]
-
-_NOT_HIDDEN = -1
 # What a sealed record has beside the client's own bytes, extensions apart, at most: lengths, the name of the
 # tombstone's header.
-_GROWTH = HEADER.size + RECORD_PREFIX.size + TAG_LENGTH + WIRE_KEY_LENGTH + 32
+_GROWTH = HEADER.size + PREFIX.size + TAG_LENGTH + WIRE_KEY_LENGTH + 32
 _TIME_SPAN = 2**63  # the difference of two timestamps is a varint of 64 bits
 
 
@@ -87,11 +71,18 @@ def seal_records(
     if len(section) + header.record_count * (_GROWTH + len(extensions)) > MAX_DECOMPRESSED:
         raise BatchTooLarge("records above the limit of one sealed batch")
     salt = os.urandom(SALT_LENGTH)
-    cipher = key.record_cipher(partition, salt)
-    try:
-        records = _seal_all(section, header, salt=salt, key=key, extensions=extensions, cipher=cipher, hiding=hiding)
-    except StructError:
-        raise InvalidRecord("timestamp of a record") from None
+    records = loops.seal_each(
+        section,
+        header.record_count,
+        header.last_offset_delta,
+        header.base_timestamp,
+        record_common=_common(registry.RECORD, extensions, key.kid, salt),
+        tombstone_common=_common(registry.TOMBSTONE, extensions, key.kid, salt),
+        extensions=extensions,
+        cipher=key.record_cipher(partition, salt),
+        hide=hiding.wire_key if hiding else None,
+        most=MAX_PLAINTEXT,
+    )
     return _outer_batch(header, codec, compression.compress(codec, records) if codec else records)
 
 
@@ -111,46 +102,6 @@ def _common(mode: int, extensions: bytes, kid: bytes, salt: bytes) -> bytes:
     suite = registry.HKDF_SHA512_AES_256_GCM
     header = HEADER.pack(registry.MAGIC, registry.VERSION, mode, suite, len(extensions), kid, salt, 0, 0)
     return header[:COMMON_LENGTH]
-
-
-def _seal_all(
-    section: bytes,
-    header: BatchHeader,
-    *,
-    salt: bytes,
-    key: EpochKey,
-    extensions: bytes,
-    cipher: RecordCipher,
-    hiding: KeyHidingKey | None,
-) -> bytes:
-    """The sealed records section."""
-    record_common = _common(registry.RECORD, extensions, key.kid, salt)
-    tombstone_common = _common(registry.TOMBSTONE, extensions, key.kid, salt)
-    pack_head = Struct(f">{COMMON_LENGTH}sII{len(extensions)}s").pack
-    pack_prefix, encrypt, join = RECORD_PREFIX.pack, cipher.encrypt, b"".join
-    hide = hiding.wire_key if hiding else None
-    base_timestamp = header.base_timestamp
-    pieces: list[bytes] = []
-    records = read_records(section, header.record_count, header.last_offset_delta)
-    for index, (timestamp_delta, offset_delta, record_key, value, headers) in enumerate(records):
-        timestamp = base_timestamp + timestamp_delta
-        if hide is None or record_key is None:
-            wire_key = record_key
-            plaintext = join((pack_prefix(0, 0, timestamp, _NOT_HIDDEN), headers, value or b""))
-        else:
-            wire_key = hide(record_key)
-            plaintext = join((pack_prefix(0, 0, timestamp, len(record_key)), record_key, headers, value or b""))
-        size = len(plaintext)
-        if size > MAX_PLAINTEXT:
-            raise BatchTooLarge("record above the limit of one envelope")
-        head = pack_head(record_common if value is not None else tombstone_common, index, size, extensions)
-        ciphertext = encrypt(index, plaintext, b"%b\x00" % head if wire_key is None else b"%b\x01%b" % (head, wire_key))
-        if value is None:
-            own = write_headers([write_record_header(TOMBSTONE_HEADER, head + ciphertext)])
-            pieces += write_record(timestamp_delta, offset_delta, wire_key, None, own)
-        else:
-            pieces += write_record(timestamp_delta, offset_delta, wire_key, head + ciphertext)
-    return join(pieces)
 
 
 def _outer_batch(header: BatchHeader, codec: int, records: bytes) -> list[Buffer]:
@@ -191,23 +142,11 @@ def unseal_records(
     if create_time_only and sealed.header.is_log_append_time:
         raise Unopenable(Reason.TIMESTAMP_TYPE)
     openers = {origin: _opener(origin, keys, hiding, partition, any_partition) for origin in sealed.origins}
-    timestamps: list[int] = []
-    pieces: list[bytes] = []
-    last: Origin | None = None
-    for origin, index, offset_delta, wire_key, head, ciphertext, wire_headers in sealed.records:
-        if origin is not last:
-            decrypt, hide = openers[origin]
-            last = origin
-        aad = b"%b\x00" % head if wire_key is None else b"%b\x01%b" % (head, wire_key)
-        plaintext = decrypt(index, ciphertext, aad, Reason.TAG)
-        timestamp, key, headers, value = _read_plaintext(plaintext, origin.mode, wire_key, hide)
-        if wire_headers and extra_headers:
-            headers = _with_extra(headers, wire_headers, extra_headers)
-        timestamps.append(timestamp)
-        pieces += write_record(timestamp - timestamps[0], offset_delta, key, value, headers)
-    if max(timestamps) - min(timestamps) >= _TIME_SPAN:
+    add_headers = partial(_with_extra, names=extra_headers) if extra_headers else None
+    opened = loops.open_each(sealed.records, openers, add_headers)
+    if opened.max_timestamp - opened.min_timestamp >= _TIME_SPAN:
         raise Unopenable(Reason.INNER_RECORD)
-    return _inner_batch(sealed.header, timestamps[0], max(timestamps), b"".join(pieces))
+    return _inner_batch(sealed.header, opened)
 
 
 def _opener(
@@ -216,7 +155,7 @@ def _opener(
     hiding: KeyHidingKey | None,
     partition: int,
     any_partition: bool,
-) -> tuple[_Decrypt, _Hide | None]:
+) -> tuple[RecordCipher, Hide | None]:
     """What opens the envelopes of one origin, and what hid their keys if anything did. Raises Unopenable if these are
     not its keys, or not its partition.
     """
@@ -229,46 +168,7 @@ def _opener(
             raise Unopenable(Reason.KEY_HIDING_KEY)
         hide = hiding.wire_key
     bound_to = origin.says.partition_for(partition, any_partition=any_partition)
-    return key.record_cipher(bound_to, origin.salt).decrypt, hide
-
-
-def _read_plaintext(
-    plaintext: bytes, mode: int, wire_key: bytes | None, hide: _Hide | None
-) -> tuple[int, bytes | None, bytes, bytes | None]:
-    """Client timestamp, key, headers with their count, value. Raises Unopenable."""
-    flags, pad_length, timestamp, key_length = RECORD_PREFIX.unpack_from(plaintext)
-    if flags:
-        raise Unopenable(Reason.FLAGS)
-    pos, end = RECORD_PREFIX.size, len(plaintext) - pad_length
-    if pad_length and (end <= pos or any(plaintext[end:])):
-        raise Unopenable(Reason.PAD)
-    if key_length < _NOT_HIDDEN or (hide is None and key_length != _NOT_HIDDEN):
-        raise Unopenable(Reason.INNER_RECORD)
-    if hide is None:
-        key = wire_key
-    else:
-        key = plaintext[pos : (pos := pos + key_length)] if key_length >= 0 else None
-        if wire_key != (None if key is None else hide(key)):
-            raise Unopenable(Reason.WIRE_KEY)
-    if plaintext[pos : pos + 1] == NO_HEADERS:
-        headers = NO_HEADERS
-        pos += 1
-    else:
-        headers, pos = _inner_headers(plaintext, pos)
-    is_tombstone = mode == registry.TOMBSTONE
-    if pos > end or (is_tombstone and pos < end):
-        raise Unopenable(Reason.INNER_RECORD)
-    return timestamp, key, headers, None if is_tombstone else plaintext[pos:end]
-
-
-def _inner_headers(plaintext: bytes, pos: int) -> tuple[bytes, int]:
-    """The client's headers with their count, and the position after them."""
-    start = pos
-    try:
-        _, pos = read_headers(plaintext, pos)
-    except InvalidRecord:
-        raise Unopenable(Reason.INNER_RECORD) from None
-    return plaintext[start:pos], pos
+    return key.record_cipher(bound_to, origin.salt), hide
 
 
 def _with_extra(headers: bytes, wire_headers: list[Header], names: AbstractSet[bytes]) -> bytes:
@@ -277,19 +177,19 @@ def _with_extra(headers: bytes, wire_headers: list[Header], names: AbstractSet[b
     return write_headers([raw for _, _, raw in inner] + [raw for name, _, raw in wire_headers if name in names])
 
 
-def _inner_batch(outer: BatchHeader, base_timestamp: int, max_timestamp: int, records: bytes) -> list[Buffer]:
+def _inner_batch(outer: BatchHeader, opened: Opened) -> list[Buffer]:
     """The batch that the client gets: the broker's but for what was sealed."""
     header = write_header(
-        records=[records],
+        records=[opened.section],
         base_offset=outer.base_offset,
         partition_leader_epoch=outer.partition_leader_epoch,
         attributes=outer.attributes & (TRANSACTIONAL | LOG_APPEND_TIME),
         last_offset_delta=outer.last_offset_delta,
-        base_timestamp=base_timestamp,
-        max_timestamp=outer.max_timestamp if outer.is_log_append_time else max_timestamp,
+        base_timestamp=opened.base_timestamp,
+        max_timestamp=outer.max_timestamp if outer.is_log_append_time else opened.max_timestamp,
         producer_id=outer.producer_id,
         producer_epoch=outer.producer_epoch,
         base_sequence=outer.base_sequence,
         record_count=outer.record_count,
     )
-    return [header, records]
+    return [header, opened.section]
