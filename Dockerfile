@@ -5,8 +5,11 @@ ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
 WORKDIR /src
+# For the compiled part. It may be missing: then that part is Python.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev
 RUN python3 -m venv /opt/kveil
 COPY pyproject.toml README.md LICENSE ./
+COPY deploy/build_hook.py deploy/
 COPY protocol protocol
 COPY proxy proxy
 RUN /opt/kveil/bin/pip install --no-cache-dir .

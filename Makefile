@@ -15,7 +15,7 @@ help:  ## Say what there is
 
 setup: $(STAMP)  ## Make .venv with all that tests and checks need
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml deploy/build_hook.py protocol/envelope/_record_loops.pyx
 	@test -n "$(PYTHON)" || { echo "Kveil needs Python 3.11 or newer: install it, or name it with make PYTHON=..."; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 		echo "$(PYTHON) lacks its venv module: install it (on Debian: apt install python3-venv)"; exit 2; }
@@ -52,5 +52,6 @@ bench: setup  ## Measure what sealing costs (QUICK=1 takes two minutes; ARGS=--h
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) dist build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f protocol/envelope/*.so
 	rm -rf .import_linter_cache tests/support/kafkajs/node_modules
 	find proxy protocol tests -name __pycache__ -type d -prune -exec rm -rf {} +

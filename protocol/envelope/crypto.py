@@ -88,17 +88,18 @@ class RecordCipher:
     """
 
     def __init__(self, key: bytes, base_nonce: bytes) -> None:
-        self._cipher = AESGCM(key)
+        self.aead = AESGCM(key)
+        self.base_nonce = base_nonce
         self._base = int.from_bytes(base_nonce, "big")
 
     def encrypt(self, index: int, plaintext: Buffer, aad: bytes) -> bytes:
         """Ciphertext and 16-byte tag. No index may come twice."""
-        return self._cipher.encrypt((self._base ^ index).to_bytes(NONCE_LENGTH, "big"), plaintext, aad)
+        return self.aead.encrypt((self._base ^ index).to_bytes(NONCE_LENGTH, "big"), plaintext, aad)
 
     def decrypt(self, index: int, ciphertext: Buffer, aad: bytes, reason: str) -> bytes:
         """The plaintext of `encrypt`. Raises Unopenable(reason) if the tag does not match."""
         try:
-            return self._cipher.decrypt((self._base ^ index).to_bytes(NONCE_LENGTH, "big"), ciphertext, aad)
+            return self.aead.decrypt((self._base ^ index).to_bytes(NONCE_LENGTH, "big"), ciphertext, aad)
         except InvalidTag:
             raise Unopenable(reason) from None
 

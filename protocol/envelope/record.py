@@ -42,7 +42,6 @@ __all__ = ["RecordSealedBatch", "peek_records", "seal_records", "unseal_records"
 # What a sealed record has beside the client's own bytes, extensions apart, at most: lengths, the name of the
 # tombstone's header.
 _GROWTH = HEADER.size + PREFIX.size + TAG_LENGTH + WIRE_KEY_LENGTH + 32
-_TIME_SPAN = 2**63  # the difference of two timestamps is a varint of 64 bits
 
 
 def seal_records(
@@ -144,8 +143,6 @@ def unseal_records(
     openers = {origin: _opener(origin, keys, hiding, partition, any_partition) for origin in sealed.origins}
     add_headers = partial(_with_extra, names=extra_headers) if extra_headers else None
     opened = loops.open_each(sealed.records, openers, add_headers)
-    if opened.max_timestamp - opened.min_timestamp >= _TIME_SPAN:
-        raise Unopenable(Reason.INNER_RECORD)
     return _inner_batch(sealed.header, opened)
 
 

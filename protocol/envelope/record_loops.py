@@ -41,6 +41,7 @@ PREFIX = Struct(">BIqi")
 
 _SMALLEST_PLAINTEXT = PREFIX.size + len(NO_HEADERS)
 _NOT_HIDDEN = -1
+_TIME_SPAN = 2**63  # the difference of two timestamps is a varint of 64 bits
 
 Hide = Callable[[bytes], bytes]
 """From a record's key to its wire key."""
@@ -54,7 +55,6 @@ class Opened(NamedTuple):
 
     section: bytes
     base_timestamp: int
-    min_timestamp: int
     max_timestamp: int
 
 
@@ -165,7 +165,9 @@ def open_each(
             headers = add_headers(headers, wire_headers)
         timestamps.append(timestamp)
         pieces += write_record(timestamp - timestamps[0], offset_delta, key, value, headers)
-    return Opened(b"".join(pieces), timestamps[0], min(timestamps), max(timestamps))
+    if max(timestamps) - min(timestamps) >= _TIME_SPAN:
+        raise Unopenable(Reason.INNER_RECORD)
+    return Opened(b"".join(pieces), timestamps[0], max(timestamps))
 
 
 def _read_plaintext(

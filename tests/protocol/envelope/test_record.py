@@ -21,6 +21,8 @@ from tests.vectors import reference
 from tests.vectors.record_reference import Plain, RecordSealer, header, headers
 from tests.vectors.reference import Batch
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 PARTITION = 3
 CODECS = range(5)
 SEALER = RecordSealer()

@@ -85,12 +85,14 @@ def test_is_refused(vector):
     assert reason == vector["reason"]
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("vector", RECORD_OPENS, ids=lambda v: v["name"])
 def test_records_open(vector):
     opened = open_records_as(vector["reader"], memoryview(bytes.fromhex(vector["batch"])))
     assert opened.hex() == vector["opens_to"]
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("vector", RECORD_REFUSED, ids=lambda v: v["name"])
 def test_records_are_refused(vector):
     with pytest.raises((NotSealed, Unopenable)) as caught:
