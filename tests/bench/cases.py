@@ -38,6 +38,7 @@ class Case:
     payload_bytes: int = 200 * MB
     messages_per_second: int = 0
     seconds: float = 0.0
+    """By each way."""
     connections: int = 0
     in_quick: bool = False
 
@@ -55,7 +56,7 @@ class Case:
 RECORD_MODE_TOPICS = "bench-record-*"
 
 # Enough of each for a second or more: small records cost the client's CPU first.
-_SIZES = {"100B": (100, 60 * MB), "1KiB": (1024, 200 * MB), "10KiB": (10_240, 400 * MB)}
+_SIZES = {"100B": (100, 80 * MB), "1KiB": (1024, 300 * MB), "10KiB": (10_240, 500 * MB)}
 _WITH_GOALS = {"100B-none-plain", "1KiB-none-plain", "10KiB-none-plain", "1KiB-lz4-plain", "1KiB-none-tls"}
 _FEW = 2
 
@@ -90,10 +91,10 @@ CASES = (
         for tls in (False, True)
     ),
     *(
-        Case(name=f"latency-{pace}", kind="latency", messages_per_second=pace, seconds=8, in_quick=True)
-        for pace in (200, 1_000, 2_000)
+        Case(name=f"latency-{pace}", kind="latency", rounds=4, messages_per_second=pace, seconds=seconds, in_quick=True)
+        for pace, seconds in ((200, 5), (1_000, 3), (2_000, 3))
     ),
-    Case(name="end-to-end-200", kind="end-to-end", rounds=3, messages_per_second=200, seconds=8, in_quick=True),
+    Case(name="end-to-end-200", kind="end-to-end", rounds=_FEW, messages_per_second=200, seconds=5, in_quick=True),
     Case(name="alone-1KiB", kind="alone", payload_bytes=1_200 * MB, in_quick=True),
     Case(name="memory-load", kind="memory", rounds=_FEW, payload_bytes=600 * MB, in_quick=True),
     Case(name="memory-connections", kind="connections", rounds=_FEW, connections=5_000, in_quick=True),

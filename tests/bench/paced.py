@@ -1,10 +1,13 @@
 """Single messages at a steady pace, by all ways in turns.
 
-`python -m tests.bench.paced JSON`, a line of JSON as its answer. Each turn sends one message by each way, a moment apart and in a new order, without linger. So whatever the machine
-does at that moment meets all ways, and the difference within a turn is what a way adds. The pace is that of each way.
+`python -m tests.bench.paced JSON`, a line of JSON as its answer. The ways take turns of a tenth of a second, in a new
+order each time, and in its turn each gets the whole pace: all at once would be another load than the one that was asked
+for. Whatever the machine does meanwhile meets all ways, and what a way adds is the median of the differences between
+its messages and the direct ones at the same place of the same turn.
 """
 
 import json
+import math
 import statistics
 import struct
 import sys
@@ -20,7 +23,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from tests.bench.client import IDLE_SECONDS, client_settings, payloads
 from tests.bench.usage import cpu_seconds
 
-WARM_UP_SECONDS = 1.0
+TURN_SECONDS = 0.1
+WARM_UP_SECONDS = 0.5
 STATISTICS_MS = 100
 PERCENTILES = (50, 95, 99)
 NUMBER = struct.Struct(">q")
@@ -34,7 +38,7 @@ class Sender:
     consumes: bool
     sent: dict[int, float] = field(default_factory=dict)
     took: dict[int, float] = field(default_factory=dict)
-    """Milliseconds, by turn."""
+    """Milliseconds, by message."""
     acknowledged: int = 0
     failures: list[str] = field(default_factory=list)
     requests: int = 0
@@ -64,11 +68,11 @@ class Sender:
         for thread in self._threads:
             thread.join(IDLE_SECONDS)
 
-    def send(self, turn: int, value: bytes) -> None:
+    def send(self, number: int, value: bytes) -> None:
         """One message."""
-        began = self.sent[turn] = time.perf_counter()
+        began = self.sent[number] = time.perf_counter()
         self._producer.produce(
-            self.job["topic"], NUMBER.pack(turn) + value, on_delivery=partial(self._note, turn, began)
+            self.job["topic"], NUMBER.pack(number) + value, on_delivery=partial(self._note, number, began)
         )
 
     def flush(self) -> None:
@@ -87,12 +91,12 @@ class Sender:
         """What the process in between has used up to now."""
         return cpu_seconds(self.job["pid"]) if self.job["pid"] else 0.0
 
-    def _note(self, turn: int, began: float, error: Any, message: Any) -> None:
+    def _note(self, number: int, began: float, error: Any, message: Any) -> None:
         if error is not None:
             self.failures.append(str(error))
         self.acknowledged += 1
         if not self.consumes:
-            self.took[turn] = (time.perf_counter() - began) * 1000
+            self.took[number] = (time.perf_counter() - began) * 1000
 
     def _take_acknowledgements(self) -> None:
         while not self._ended.is_set():
@@ -105,8 +109,8 @@ class Sender:
         while not self._ended.is_set():
             message = consumer.poll(0.2)
             if message is not None and message.error() is None:
-                (turn,) = NUMBER.unpack_from(message.value())
-                self.took[turn] = (time.perf_counter() - self.sent[turn]) * 1000
+                (number,) = NUMBER.unpack_from(message.value())
+                self.took[number] = (time.perf_counter() - self.sent[number]) * 1000
         consumer.close()
 
     def _count(self, text: str) -> None:
@@ -118,54 +122,46 @@ def measure(job: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Send, and say of each way what its messages took."""
     with ExitStack() as stack:
         senders = [stack.enter_context(Sender(way, job["consumes"])) for way in job["ways"]]
-        warm = round(WARM_UP_SECONDS * job["per_second"])
-        turns = warm + round(job["seconds"] * job["per_second"])
-        pace = Pace(job["per_second"], senders, payloads(job["record_bytes"], "none"))
-        pace.run(range(warm))
+        values = payloads(job["record_bytes"], "none")
+        turn = max(round(TURN_SECONDS * job["per_second"]), 1)
+        warm = turn * math.ceil(WARM_UP_SECONDS * job["per_second"] / turn)
+        end = warm + turn * math.ceil(job["seconds"] * job["per_second"] / turn)
+        _send(senders, range(0, warm, turn), turn, job["per_second"], values)
         before = [(each.cpu_seconds(), each.acknowledged) for each in senders]
-        pace.run(range(warm, turns))
+        _send(senders, range(warm, end, turn), turn, job["per_second"], values)
         after = [(each.cpu_seconds(), each.acknowledged) for each in senders]
         for each in senders:
             each.flush()
-        timed = range(warm, turns)
         found = {}
         for sender, (cpu, count), (cpu_after, count_after) in zip(senders, before, after, strict=True):
             # Messages that waited for one another share a request: what the client counted in all tells how many do.
             requests = (count_after - count) * sender.requests / max(sender.acknowledged, 1)
             cost = {"request": (cpu_after - cpu) / max(requests, 1) * 1e6} if sender.job["pid"] else {}
-            found[sender.job["name"]] = _percentiles(sender, senders[0], timed) | cost
+            found[sender.job["name"]] = _percentiles(sender, senders[0], range(warm, end)) | cost
     return found
 
 
-class Pace:
-    """Turn after turn, each due at its time."""
-
-    def __init__(self, per_second: int, senders: list[Sender], values: list[bytes]) -> None:
-        self._step = 1 / per_second
-        self._senders = senders
-        self._values = values
-
-    def run(self, turns: range) -> None:
-        """One message by each way in each turn, none before it is due."""
-        began, slot = time.perf_counter(), self._step / len(self._senders)
-        count = len(self._senders)
-        for turn in turns:
-            due = began + (turn - turns.start) * self._step
-            value = self._values[turn % len(self._values)]
-            for place in range(count):
-                left = due + place * slot - time.perf_counter()
+def _send(senders: list[Sender], firsts: range, turn: int, per_second: int, values: list[bytes]) -> None:
+    """By each way the messages of all turns, none before it is due."""
+    due = time.perf_counter()
+    for place, first in enumerate(firsts):
+        for each in range(len(senders)):
+            sender = senders[(place + each) % len(senders)]
+            for number in range(first, first + turn):
+                left = due - time.perf_counter()
                 if left > 0:
                     time.sleep(left)
-                self._senders[(turn + place) % count].send(turn, value)
+                sender.send(number, values[number % len(values)])
+                due += 1 / per_second
 
 
-def _percentiles(sender: Sender, direct: Sender, turns: range) -> dict[str, float]:
-    took, base = (sorted(each.took[turn] for turn in turns) for each in (sender, direct))
+def _percentiles(sender: Sender, direct: Sender, timed: range) -> dict[str, float]:
+    took, base = (sorted(each.took[number] for number in timed) for each in (sender, direct))
     places = {f"p{percent}": min(len(took) * percent // 100, len(took) - 1) for percent in PERCENTILES}
     found = {name: took[place] for name, place in places.items()}
     if sender is not direct:
         found |= {f"added {name}": took[place] - base[place] for name, place in places.items()}
-        found["added p50"] = statistics.median(sender.took[turn] - direct.took[turn] for turn in turns)
+        found["added p50"] = statistics.median(sender.took[number] - direct.took[number] for number in timed)
     return found
 
 

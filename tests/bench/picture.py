@@ -8,13 +8,15 @@ from tests.bench.cases import ACK, CASES, CPU
 from tests.bench.results import Results, number
 from tests.bench.ways import DIRECT, FORWARDER, KVEIL
 
+HEADLINE = "What Kveil costs, beside a forwarder that looks at nothing"
 WIDTH, LABELS, BARS, MARGIN = 860, 250, 500, 16
-BAR, GAP, TITLE, LEGEND = 13, 9, 44, 30
+BAR, GAP, TITLE, HEAD = 13, 9, 44, 56
 COLOURS = {FORWARDER: "#8b98a9", KVEIL: "#17a34a"}
 OTHERS = ("#d97706", "#7c5cd6", "#0e8fb3", "#c2415d")
 STYLE = """
-    text { font: 13px system-ui, sans-serif; fill: #1f2937 }
-    .title { font-weight: 600; font-size: 15px }
+    text { font-family: system-ui, sans-serif; font-size: 13px; fill: #1f2937 }
+    .headline { font-weight: 600; font-size: 17px }
+    .title { font-weight: 600 }
     .small { font-size: 12px; fill: #4b5563 }
     .page { fill: #ffffff }
     .axis { stroke: #9ca3af; stroke-width: 1 }
@@ -49,14 +51,14 @@ def picture(results: Results) -> str:
     others = [way for way in ways if way not in COLOURS]
     colours = COLOURS | {way: OTHERS[place % len(OTHERS)] for place, way in enumerate(others)}
     parts = list(_legend(ways, colours))
-    y = MARGIN + LEGEND
+    y = MARGIN + HEAD
     for panel in panels:
         drawn, y = _panel(panel, colours, y)
         parts += drawn
     height = y + MARGIN
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-        'role="img" aria-label="CPU time per GB and added latency, by way to the broker">'
+        f'role="img" aria-label="{HEADLINE}">'
     )
     page = f'<rect class="page" width="{WIDTH}" height="{height}"/>'
     lines = [head, f"  <style>{STYLE}  </style>", f"  {page}", *(f"  {part}" for part in parts), "</svg>"]
@@ -96,7 +98,8 @@ def _group(results: Results, name: str, key: tuple[str, str, str]) -> Iterator[G
 
 
 def _legend(ways: Sequence[str], colours: dict[str, str]) -> Iterator[str]:
-    x, y = MARGIN, MARGIN + 12
+    yield f'<text class="headline" x="{MARGIN}" y="{MARGIN + 14}">{HEADLINE}</text>'
+    x, y = MARGIN, MARGIN + 42
     for way in ways:
         yield f'<rect x="{x}" y="{y - 11}" width="12" height="12" rx="2" fill="{colours[way]}"/>'
         yield f'<text x="{x + 18}" y="{y}">{escape(way)}</text>'

@@ -47,5 +47,6 @@ def measured(results: Results, about: dict[str, Any]) -> str:
     load = ", ".join(f"{each:.1f}" for each in about["load_average_before"])
     cpus, gigabytes = about["cpus"], about["memory_bytes"] / 1e9
     machine = f"Python {about['python']}, {cpus} cores, {gigabytes:.0f} GB of memory, load before the run {load}"
-    how = f"{about['rounds']}, {about['seconds'] / 60:.0f} minutes"
+    load_size = "a third of the usual load, " if about["quick"] else ""
+    how = f"{load_size}{about['rounds']}, {about['seconds'] / 60:.0f} minutes"
     return f"{machine}; {how}.\n\n### The goals\n\n{goals}\n\n### Everything\n\n{everything}\n"

@@ -52,7 +52,8 @@ class Sink:
     def __init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port = self.listener.getsockname()[1]
-        self._records: dict[str, bytes] = {}
+        self.records: dict[str, bytes] = {}
+        """The last record set of each topic that a connection began with."""
 
     def run(self) -> None:
         """Serve until the listener is closed."""
@@ -60,6 +61,11 @@ class Sink:
             while True:
                 connected, _ = self.listener.accept()
                 threading.Thread(target=self._serve, args=(connected,), daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
 
     def _serve(self, connected: socket.socket) -> None:
         prebuilt: dict[int, bytearray] = {}
@@ -99,7 +105,7 @@ class Sink:
     def _produced(self, asked: Any) -> dict[str, Any]:
         responses = []
         for topic in asked.topic_data:
-            self._records[topic.name] = bytes(topic.partition_data[0].records)
+            self.records[topic.name] = bytes(topic.partition_data[0].records)
             rows = [{"index": each.index, "base_offset": 0} for each in topic.partition_data]
             responses.append({"name": topic.name, "partition_responses": rows})
         return {"responses": responses}
@@ -107,7 +113,7 @@ class Sink:
     def _fetched(self, asked: Any) -> dict[str, Any]:
         responses = []
         for topic in asked.topics:
-            row = {"high_watermark": 1 << 40, "records": self._records[topic.topic]}
+            row = {"high_watermark": 1 << 40, "records": self.records[topic.topic]}
             rows = [{"partition_index": each.partition, **row} for each in topic.partitions]
             responses.append({"topic": topic.topic, "partitions": rows})
         return {"responses": responses}

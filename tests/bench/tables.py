@@ -11,7 +11,8 @@ from tests.bench.goals import Verdict, goals_of, verdicts
 from tests.bench.results import Key, Results, base_of, number, summary
 from tests.bench.ways import KVEIL
 
-WIDTH = 160
+WIDTH = 240
+"""Columns at least: rich would cut figures off."""
 ALL_TITLE = "median [minimum maximum] and its ratio to direct, that of CPU time to the forwarder"
 GOAL_TITLE = "the goals"
 GOAL_HEADINGS = ("what", "goal", "found", "")
