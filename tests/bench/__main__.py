@@ -44,8 +44,15 @@ ROUND_OF: dict[str, Round] = {
 }
 """What a round of each kind of case does."""
 
-ORDINARY = {"throughput", "latency", "end-to-end"}
+ORDINARY = ("throughput", "latency", "end-to-end")
 """The kinds that share ways to the broker."""
+
+WARM_UP_OF: dict[str, Round] = {
+    **dict.fromkeys(ORDINARY, throughput_round),
+    "alone": alone_round,
+    "workers": workers_round,
+}
+"""What new processes do first, uncounted. Not where memory is measured: there it would count."""
 
 
 def arguments(given: Sequence[str]) -> argparse.Namespace:
@@ -100,8 +107,8 @@ def measure(cases: Sequence[Case], rounds: int, bench: BenchCluster, others: Seq
         if not together:
             continue
         with start as ways:
-            if together[0].kind in ORDINARY:
-                throughput_round(warm_up, ways, bench, Results())
+            if warm := WARM_UP_OF.get(together[0].kind):
+                warm(warm_up, ways, bench, Results())
             for case in together:
                 say(f"{case.name}: {rounds or case.rounds} rounds")
                 for _ in range(rounds or case.rounds):

@@ -104,7 +104,7 @@ CASES = (
 )
 
 WARM_UP = Case(name="warm-up", payload_bytes=40 * MB)
-"""Goes first through ways to a new broker, uncounted: Java compiles what it uses, and so does the proxy's walker."""
+"""Goes first through new processes, uncounted: Java compiles what it uses, and so does the proxy's walker."""
 
 QUICK_FRACTION = 3
 

@@ -2,6 +2,7 @@
 
 import resource
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ LOOK_SECONDS = 0.02
 SETTLE_SECONDS = 1.0
 ANSWER_SECONDS = 30.0
 OTHER_OPEN_FILES = 128
-"""This process has pipes to its children, and the broker's files."""
+"""Listening ports, the event loop's own, pipes to children."""
 ROOM = {"limits": {"max_connections": 6_000}}
 """For Kveil's configuration: its default is as many as the case opens."""
 API_VERSIONS_VERSION = 3
@@ -71,7 +72,7 @@ def load_round(case: Case, ways: Sequence[Way], bench: BenchCluster, results: Re
 
 def connections_round(case: Case, ways: Sequence[Way], bench: BenchCluster, results: Results) -> None:
     """Each process between once: what it has before and while that many clients are connected, and for each of them."""
-    count = min(case.connections, raise_open_files(case.connections + OTHER_OPEN_FILES) - OTHER_OPEN_FILES)
+    count = connections_allowed(case.connections)
     for way in ways:
         if way.pid is None:
             continue
@@ -84,15 +85,23 @@ def connections_round(case: Case, ways: Sequence[Way], bench: BenchCluster, resu
         results.add(case.name, "each connection", "kB", way.name, (after - before) / count / 1000)
 
 
-def raise_open_files(wanted: int) -> int:
-    """Take that many open files, or as many as the system gives; returns how many there are."""
+def connections_allowed(wanted: int) -> int:
+    """Take the open files that so many connections need, and return how many there can be; says so if they are fewer.
+
+    The process between needs two for each. It has the same limit, and takes them itself.
+    """
+    needed = 2 * wanted + OTHER_OPEN_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted and soft != resource.RLIM_INFINITY:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft < needed and soft != resource.RLIM_INFINITY:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
             soft = most
-    return wanted if soft == resource.RLIM_INFINITY else soft
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    allowed = (soft - OTHER_OPEN_FILES) // 2
+    print(f"the system gives {soft:,} open files: {allowed:,} connections, not {wanted:,}", file=sys.stderr)
+    return allowed
 
 
 @contextmanager

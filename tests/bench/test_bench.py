@@ -1,18 +1,14 @@
 """The benchmark itself: that it runs to its end, and counts right. What it finds is for people, not for a test."""
 
 import json
-import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from kveil.protocol.kafka.api_table import ApiKey
-from kveil.protocol.kafka.messages import encode_response
 from tests.bench import __main__ as bench
-from tests.bench import growth, memory, micro, sink, source, usage
+from tests.bench import growth, micro
 from tests.bench.cases import ACK, CASES, CPU, CPU_REQUEST, END_TO_END, MEMORY, RATE, STORED, Case, select
 from tests.bench.client import customers
 from tests.bench.goals import GOALS
@@ -20,9 +16,6 @@ from tests.bench.paced import Sender, _percentiles
 from tests.bench.report import PAGE
 from tests.bench.results import Results
 from tests.bench.ways import DIRECT, FORWARDER, KVEIL, other_proxy
-from tests.bench.workers import Load
-from tests.support.proxy import kveil_proxy
-from tests.support.scripted_broker import frame_of
 
 DOCS = Path(__file__).parents[2] / "docs" / PAGE
 LOADS = (
@@ -124,94 +117,6 @@ def test_the_micro_benchmark_runs(monkeypatch, capsys):
     assert "us a record" in printed
 
 
-class TestTheSink:
-    @pytest.fixture
-    def served(self):
-        """A sink in this process, which shows what it holds."""
-        here = sink.Sink()
-        thread = threading.Thread(target=here.run)
-        thread.start()
-        yield here
-        here.close()
-        thread.join()
-
-    def test_holds_what_the_proxy_sealed_and_gives_it_back(self, served, monkeypatch):
-        monkeypatch.setattr(source.os, "urandom", lambda size: b"plaintext." * (size // 10))
-        with kveil_proxy(f"127.0.0.1:{served.port}") as proxy:
-            for operation in ("produce", "consume"):
-                assert source.move(self.job(operation, proxy.port, "sealed"))["bytes"] == self.BYTES
-        source.move(self.job("produce", served.port, "plain"))
-        assert b"plaintext.plaintext." not in served.records["sealed"]
-        assert b"plaintext.plaintext." in served.records["plain"]
-
-    BYTES = 3 * source.BATCH_RECORDS * 100
-
-    def job(self, operation, port, topic):
-        return {
-            "operation": operation,
-            "port": port,
-            "topic": topic,
-            "record_bytes": 100,
-            "payload_bytes": self.BYTES,
-        }
-
-    @pytest.mark.parametrize(
-        ("operation", "api_key", "version", "values"),
-        [
-            (
-                "produce",
-                ApiKey.PRODUCE,
-                sink.PRODUCE_VERSION,
-                {"responses": [{"name": "t", "partition_responses": [{"index": 0, "error_code": 87}]}]},
-            ),
-            (
-                "consume",
-                ApiKey.FETCH,
-                sink.FETCH_VERSION,
-                {"responses": [{"topic": "t", "partitions": [{"partition_index": 0, "records": b"12345"}]}]},
-            ),
-        ],
-    )
-    def test_a_refusal_is_no_throughput(self, operation, api_key, version, values):
-        answer = memoryview(frame_of(encode_response(api_key, version, 1, values)))
-        with pytest.raises(RuntimeError, match=r"invalid_record|were fetched where 6 were expected"):
-            source._check(operation, answer, 6)
-
-
-class TestUsage:
-    def test_children_count(self):
-        spin = "import time\nwhile time.process_time() < 0.2: pass\nprint(flush=True); input()"
-        with subprocess.Popen([sys.executable, "-c", spin], stdin=-1, stdout=-1) as child:
-            before = usage.cpu_seconds_by_process(os.getpid())
-            child.stdout.readline()
-            after = usage.cpu_seconds_by_process(os.getpid())
-            assert after[child.pid] >= 0.2
-            assert after[os.getpid()] >= before[os.getpid()]
-            assert usage.cpu_seconds(os.getpid()) >= after[child.pid] + after[os.getpid()]
-            assert usage.resident_bytes(os.getpid()) > usage.resident_bytes(child.pid) > 1_000_000
-            child.communicate(b"\n")
-
-    def test_children_that_have_ended_count(self):
-        before = usage.cpu_seconds(os.getpid())
-        subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.2: pass"], check=True)
-        assert usage.cpu_seconds(os.getpid()) >= before + 0.19  # counted in steps of 10 ms
-
-    def test_the_most_memory_is_seen(self, monkeypatch):
-        sizes, looked = iter((5, 9, 7)), threading.Event()
-
-        def resident(pid):
-            size = next(sizes, None)
-            if size is None:
-                looked.set()
-            return size or 0
-
-        monkeypatch.setattr(memory, "resident_bytes", resident)
-        watch = memory.Watch(1)
-        with watch.running():
-            assert looked.wait(10)
-        assert watch.most == 9
-
-
 class TestPaced:
     def sender(self, *took):
         return Sender({}, False, took=dict(enumerate(took)))
@@ -232,10 +137,6 @@ def test_keys_come_again_and_again():
     keys = customers(10_000)
     assert len(keys) > 4 * len(set(keys)) > 36_000
     assert customers(0) == [None]
-
-
-def test_a_worker_alone_has_no_share():
-    assert Load(1.0, 0.0).busier_share == 0
 
 
 class TestCases:
@@ -272,7 +173,7 @@ class TestGoals:
         missing = [
             goal.row
             for goal in GOALS
-            if kind_of(goal.case) not in {"growth", "workers"}
+            if kind_of(goal.case) not in {"growth", "workers"}  # which have tests of their own
             and (kind_of(goal.case), goal.operation, goal.metric) not in cells
         ]
         assert not missing
