@@ -62,7 +62,8 @@ class Verdict:
             return "not measured"
         if self.is_met:
             return "met"
-        return f"MISSED by {abs(self.found / self.goal.limit - 1):.0%}"
+        missed = abs(self.found / self.goal.limit - 1)
+        return f"MISSED by {missed:.0%}" if missed >= 0.01 else "MISSED by less than 1%"
 
 
 def verdicts(results: Results, goals: Sequence[Goal] | None = None) -> list[Verdict]:

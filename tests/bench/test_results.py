@@ -70,6 +70,7 @@ class TestGoals:
     def test_at_most(self):
         assert self.verdict(2.0, limit=2.0).words == "met"
         assert self.verdict(2.5, limit=2.0).words == "MISSED by 25%"
+        assert self.verdict(2.001, limit=2.0).words == "MISSED by less than 1%"
         assert not self.verdict(None, limit=2.0).is_met
         assert self.verdict(None, limit=2.0).words == "not measured"
 
