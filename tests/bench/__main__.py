@@ -5,30 +5,65 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from tests.bench.cases import CASES, Case, select, smaller
+from tests.bench.alone import alone_round, sink_ways
+from tests.bench.cases import CASES, WARM_UP, Case, select, smaller
 from tests.bench.cluster import BenchCluster, bench_cluster
-from tests.bench.results import Results, print_table
-from tests.bench.rounds import latency_round, throughput_round
+from tests.bench.growth import growth_round
+from tests.bench.latency import end_to_end_round, latency_round
+from tests.bench.memory import ROOM, connections_round, load_round
+from tests.bench.picture import picture
+from tests.bench.report import as_json, write_docs
+from tests.bench.results import Results
+from tests.bench.rounds import throughput_round
 from tests.bench.startup import start_round
+from tests.bench.tables import print_tables
 from tests.bench.ways import Way, other_proxy, plain_ways, tls_ways
+from tests.bench.workers import worker_ways, workers_round
 
-ROUNDS = 5
-QUICK_ROUNDS = 2
+QUICK_ROUNDS = 1
+
+Round = Callable[[Case, list[Way], BenchCluster, Results], None]
+
+ROUND_OF: dict[str, Round] = {
+    "throughput": throughput_round,
+    "latency": latency_round,
+    "end-to-end": end_to_end_round,
+    "alone": alone_round,
+    "memory": load_round,
+    "connections": connections_round,
+    "workers": workers_round,
+    "start": lambda case, _, bench, results: start_round(case, bench.direct, results),
+    "growth": lambda case, _, __, results: growth_round(case, results),
+}
+"""What a round of each kind of case does."""
+
+ORDINARY = ("throughput", "latency", "end-to-end")
+"""The kinds that share ways to the broker."""
+
+WARM_UP_OF: dict[str, Round] = {
+    **dict.fromkeys(ORDINARY, throughput_round),
+    "alone": alone_round,
+    "workers": workers_round,
+}
+"""What new processes do first, uncounted. Not where memory is measured: there it would count."""
 
 
 def arguments(given: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="What sealing costs.")
-    parser.add_argument("--quick", action="store_true", help="fewer cases, less load: about two minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer cases, less load: about three minutes")
     parser.add_argument("--cases", default="", help="names or patterns, with commas: 1KiB-*,latency-200")
-    parser.add_argument("--rounds", type=int, default=0, help=f"default {ROUNDS}, or {QUICK_ROUNDS} with --quick")
+    parser.add_argument("--rounds", type=int, default=0, help=f"as each case has it, or {QUICK_ROUNDS} with --quick")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="write a picture there")
+    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="renew performance.svg, .json and .md there")
     parser.add_argument("--list", action="store_true", help="name the cases, and measure nothing")
     parser.add_argument(
         "--proxy",
@@ -43,24 +78,47 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def measure(cases: Sequence[Case], rounds: int, bench: BenchCluster, others: Sequence[Way]) -> Results:
-    """All rounds of all cases."""
+def stages(
+    cases: Sequence[Case], bench: BenchCluster, others: Sequence[Way]
+) -> Iterator[tuple[AbstractContextManager[list[Way]], list[Case]]]:
+    """The cases that share processes, with what starts these.
+
+    What memory a process takes depends on its past, so each case of that has new ones.
+    """
+    ordinary = [case for case in cases if case.kind in ORDINARY]
+    yield plain_ways(bench, others), [case for case in ordinary if not case.tls]
+    yield tls_ways(bench), [case for case in ordinary if case.tls]
+    for case in cases:
+        match case.kind:
+            case "alone":
+                yield sink_ways(), [case]
+            case "memory" | "connections":
+                yield plain_ways(bench, others, ROOM), [case]
+            case "workers":
+                yield worker_ways(bench), [case]
+            case "start" | "growth":
+                yield nullcontext([]), [case]
+
+
+def measure(cases: Sequence[Case], rounds: int, bench: BenchCluster, others: Sequence[Way], warm_up: Case) -> Results:
+    """All rounds of all cases; `rounds` is 0 for as many as each case has."""
     results = Results()
-    for tls in (False, True):
-        loads = [case for case in cases if case.tls is tls and case.kind != "start"]
-        if not loads:
+    for start, together in stages(cases, bench, others):
+        if not together:
             continue
-        ways: AbstractContextManager[list[Way]] = tls_ways(bench) if tls else plain_ways(bench, others)
-        with ways as open_ways:
-            for case in loads:
-                say(f"{case.name}: {rounds} rounds")
-                for _ in range(rounds):
-                    (latency_round if case.kind == "latency" else throughput_round)(case, open_ways, bench, results)
-    for case in (case for case in cases if case.kind == "start"):
-        say(f"{case.name}: {rounds} rounds")
-        for _ in range(rounds):
-            start_round(case, bench.direct, results)
+        with start as ways:
+            if warm := WARM_UP_OF.get(together[0].kind):
+                warm(warm_up, ways, bench, Results())
+            for case in together:
+                say(f"{case.name}: {rounds or case.rounds} rounds")
+                for _ in range(rounds or case.rounds):
+                    ROUND_OF[case.kind](case, ways, bench, results)
     return results
+
+
+def rounds_in_words(rounds: int) -> str:
+    """How many rounds were told."""
+    return f"{rounds} round{'s' if rounds > 1 else ''} of each case" if rounds else "as many rounds as each case has"
 
 
 def say(text: str) -> None:
@@ -68,14 +126,12 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def about(rounds: int, began: float) -> dict[str, object]:
-    """What is worth knowing about the run. A load above 0 before it means that others used the machine."""
+def about_machine() -> dict[str, Any]:
+    """What is worth knowing before a run. A load far above 0 means that others use the machine."""
     return {
-        "rounds": rounds,
-        "seconds": round(time.monotonic() - began, 1),
+        "load_average_before": os.getloadavg(),
         "python": platform.python_version(),
         "cpus": os.cpu_count(),
-        "load_average": os.getloadavg(),
         "memory_bytes": psutil.virtual_memory().total,
     }
 
@@ -91,14 +147,19 @@ def main(given: Sequence[str]) -> int:
         say("no case has such a name: --list shows them")
         return 2
     cases = [smaller(case, options.shrink) for case in cases] if options.shrink != 1 else cases
-    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
-    began = time.monotonic()
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else 0)
+    run, began = about_machine(), time.monotonic()
     say("starting the broker")
     with bench_cluster(options.broker_port) as bench:
-        results = measure(cases, rounds, bench, options.proxy)
-    print_table(results)
+        results = measure(cases, rounds, bench, options.proxy, smaller(WARM_UP, options.shrink))
+    print_tables(results)
+    run |= {"rounds": rounds_in_words(rounds), "quick": options.quick, "seconds": round(time.monotonic() - began, 1)}
     if options.json:
-        results.write_json(options.json, about(rounds, began))
+        options.json.write_text(as_json(results, run))
+    if options.svg:
+        options.svg.write_text(picture(results))
+    if options.docs:
+        write_docs(options.docs, results, run)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The librdkafka client: `python -m tests.bench.client produce|consume|latency JSON`, a line of JSON as its answer.
+"""The librdkafka client: `python -m tests.bench.client JSON`, a line of JSON as its answer.
 
 A process of its own, so that its work is not counted with anyone else's.
 """
@@ -14,10 +14,10 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 PAYLOADS = 2_000
+KEY_SEQUENCE = 50_021  # a prime: keys and values meet anew in each turn
 LINGER_MS = 5
 FETCH_RECORDS = 10_000
 IDLE_SECONDS = 30.0
-WARM_UP_SECONDS = 1.0
 _ERRORS_ONLY = 3
 
 
@@ -45,6 +45,14 @@ def json_record(chance: random.Random, record_bytes: int) -> bytes:
     return text[:record_bytes].encode()
 
 
+def customers(count: int) -> list[bytes | None]:
+    """Keys in no order, each of them again and again as a topic by customer has them; None for no keys."""
+    if not count:
+        return [None]
+    chance = random.Random(11)
+    return [b"customer-%06d" % chance.randrange(count) for _ in range(KEY_SEQUENCE)]
+
+
 def produce(job: dict[str, Any]) -> dict[str, float]:
     """Produce as fast as it goes; the time until all is acknowledged."""
     settings = {
@@ -54,9 +62,10 @@ def produce(job: dict[str, Any]) -> dict[str, float]:
         "queue.buffering.max.messages": 1_000_000,
         "queue.buffering.max.kbytes": 256 * 1024,
     }
-    producer = Producer(_settings(job, settings))
+    producer = Producer(client_settings(job, settings))
     producer.list_topics(job["topic"], timeout=IDLE_SECONDS)
     values = payloads(job["record_bytes"], job["codec"])
+    keys = customers(job["keys"])
     failures: list[str] = []
 
     def note(error: Any, message: Any) -> None:
@@ -64,13 +73,13 @@ def produce(job: dict[str, Any]) -> dict[str, float]:
             failures.append(str(error))
 
     began = time.perf_counter()
-    send, topic, poll, count = producer.produce, job["topic"], producer.poll, len(values)
+    send, topic, poll, count, key_count = producer.produce, job["topic"], producer.poll, len(values), len(keys)
     for position in range(job["records"]):
-        value = values[position % count]
+        value, key = values[position % count], keys[position % key_count]
         try:
-            send(topic, value, on_delivery=note)
+            send(topic, value, key, on_delivery=note)
         except BufferError:
-            _send_when_there_is_room(lambda value=value: send(topic, value, on_delivery=note), poll)
+            _send_when_there_is_room(lambda value=value, key=key: send(topic, value, key, on_delivery=note), poll)
         if not position % 500:
             poll(0)
     left = producer.flush(IDLE_SECONDS)
@@ -92,7 +101,7 @@ def _send_when_there_is_room(send: Callable[[], None], poll: Callable[[float], i
 def consume(job: dict[str, Any]) -> dict[str, float]:
     """Read the whole topic; the time from its first record to its last."""
     settings = {"group.id": "bench", "enable.auto.commit": False, "check.crcs": True}
-    consumer = Consumer(_settings(job, settings))
+    consumer = Consumer(client_settings(job, settings))
     consumer.assign([TopicPartition(job["topic"], each, OFFSET_BEGINNING) for each in range(job["partitions"])])
     count = size = first = 0
     began = None
@@ -119,39 +128,13 @@ def consume(job: dict[str, Any]) -> dict[str, float]:
     return {"seconds": max(ended - began, 1e-6), "bytes": size, "timed_bytes": timed}
 
 
-def latency(job: dict[str, Any]) -> dict[str, float]:
-    """Produce at a steady pace without linger; how long each acknowledgement took, in milliseconds."""
-    producer = Producer(_settings(job, {"linger.ms": 0, "acks": "all", "socket.nagle.disable": True}))
-    producer.list_topics(job["topic"], timeout=IDLE_SECONDS)
-    values = payloads(job["record_bytes"], "none")
-    took: list[float] = []
-    began = time.perf_counter()
-    warm = began + WARM_UP_SECONDS
-    step = 1 / job["messages_per_second"]
-    due = began
-    while due < began + WARM_UP_SECONDS + job["seconds"]:
-        while (left := due - time.perf_counter()) > 0:
-            producer.poll(left)
-        sent = time.perf_counter()
-
-        def note(error: Any, message: Any, sent: float = sent) -> None:
-            if error is not None:
-                raise RuntimeError(str(error))
-            if sent >= warm:
-                took.append((time.perf_counter() - sent) * 1000)
-
-        producer.produce(job["topic"], values[len(took) % len(values)], on_delivery=note)
-        due += step
-    producer.flush(IDLE_SECONDS)
-    took.sort()
-    found = {f"p{percent}": took[min(len(took) * percent // 100, len(took) - 1)] for percent in (50, 95, 99)}
-    return found | {"requests": round((due - began) / step)}
-
-
-def _settings(job: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+def client_settings(job: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The job's own settings and those of the work, without librdkafka's chatter."""
     return {"bootstrap.servers": job["bootstrap"], "log_level": _ERRORS_ONLY, **job["settings"], **settings}
 
 
+OPERATIONS = {"produce": produce, "consume": consume}
+
 if __name__ == "__main__":
-    what, text = sys.argv[1:]
-    print(json.dumps({"produce": produce, "consume": consume, "latency": latency}[what](json.loads(text))))
+    given = json.loads(sys.argv[1])
+    print(json.dumps(OPERATIONS[given["operation"]](given)))

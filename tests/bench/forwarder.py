@@ -18,11 +18,13 @@ WRITE_BUFFER_BYTES = 1024 * 1024
 class Side(asyncio.BufferedProtocol):
     """One socket. Whatever comes in goes out on the other one."""
 
+    # One for all: what was read is copied before anything else is read.
+    _buffer = memoryview(bytearray(READ_BYTES))
+
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.other: Side | None = None
         self.early: list[bytes] = []
-        self._buffer = memoryview(bytearray(READ_BYTES))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name

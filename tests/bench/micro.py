@@ -4,10 +4,11 @@ The smallest of many repeats counts: whatever else the machine does only adds to
 """
 
 import argparse
+import itertools
 import os
 import sys
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from crc32c import crc32c
@@ -21,7 +22,7 @@ from kveil.protocol.envelope.key_schedule import EpochKey, KeyHidingKey, derive_
 from kveil.protocol.envelope.record import peek_records, seal_records, unseal_records
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.protocol.kafka.messages import encode_request, encode_response
-from kveil.protocol.kafka.record_batch import HEADER_LENGTH, check_produced, read_header, write_header
+from kveil.protocol.kafka.record_batch import HEADER_LENGTH, BatchHeader, check_produced, read_header, write_header
 from kveil.protocol.kafka.records import write_record
 from kveil.protocol.kafka.splice import Edit, request_walker, response_walker, splice
 from kveil.proxy.apis.fetch import Fetch
@@ -37,6 +38,9 @@ BATCHES = ((1, 100), (1, 1024), (160, 100), (16, 1024), (1000, 100), (950, 1024)
 """Records and bytes of each."""
 RECORD_BATCHES = ((160, 100), (100, 1024))
 """The same, in record mode."""
+FEW_KEYS = 10
+BATCHES_OF_KEYS = 100
+"""Batches before any key comes again."""
 
 
 def microseconds(call: Callable[[], object]) -> float:
@@ -112,28 +116,55 @@ def batch_costs(records: int, record_bytes: int) -> dict[str, float]:
     }
 
 
+def keyed_batch(keys: Sequence[bytes], record_bytes: int) -> bytearray:
+    """A producer's batch with a record for each key."""
+    written = [write_record(place // 4, place, key, os.urandom(record_bytes)) for place, key in enumerate(keys)]
+    return produced_batch(len(keys), record_bytes, b"".join(map(b"".join, written)))
+
+
 def record_costs(records: int, record_bytes: int) -> dict[str, float]:
-    """Of one record of a batch in record mode: sealed, looked at and opened, with its key hidden and shown."""
+    """Of one record of a batch in record mode: sealed, looked at and opened; keys repeated, distinct, or shown."""
+    repeated = [[b"key-%08d" % (each % FEW_KEYS) for each in range(records)]]
+    distinct = [[b"key-%08d" % (turn * records + each) for each in range(records)] for turn in range(BATCHES_OF_KEYS)]
     costs = {}
-    key = epoch_key()
-    hiding_key = KeyHidingKey(id=os.urandom(16), secret=os.urandom(32), realm="bench", topic="bench")
-    written = [write_record(i // 4, i, b"key-%08d" % i, os.urandom(record_bytes)) for i in range(records)]
-    batch = memoryview(produced_batch(records, record_bytes, b"".join(map(b"".join, written))))
-    header = check_produced(batch)
-    for hiding, how in ((hiding_key, "key hidden"), (None, "key shown")):
-
-        def seal_one(hiding: KeyHidingKey | None = hiding) -> bytes:
-            return b"".join(seal_records(batch, header, key=key, hiding=hiding, partition=0))
-
-        sealed = memoryview(seal_one())
-
-        def open_one(hiding: KeyHidingKey | None = hiding, sealed: memoryview = sealed) -> object:
-            peeked = peek_records(sealed, read_header(sealed))
-            return unseal_records(peeked, keys=dict.fromkeys(peeked.keys, key), hiding=hiding, partition=0)
-
-        costs[f"seal, {how}"] = microseconds(seal_one) / records
-        costs[f"peek and unseal, {how}"] = microseconds(open_one) / records
+    for how, keys in (("keys repeated", repeated), ("keys distinct", distinct), ("keys shown", repeated)):
+        batches = [memoryview(keyed_batch(each, record_bytes)) for each in keys]
+        seal_next, open_next = record_calls(batches, hides=how != "keys shown")
+        costs[f"seal, {how}"] = microseconds(seal_next) / records
+        costs[f"peek and unseal, {how}"] = microseconds(open_next) / records
     return costs
+
+
+def record_calls(batches: Sequence[memoryview], *, hides: bool) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Calls that seal and open one batch after the other, round and round.
+
+    Several batches have keys that none of the others has. When their turn comes again the hiding key is a new one, so
+    that keys that it remembers are no help.
+    """
+    key = epoch_key()
+    hiding_id, secret = os.urandom(16), os.urandom(32)
+    produced = [(batch, check_produced(batch)) for batch in batches]
+
+    def new_hiding_key() -> KeyHidingKey | None:
+        return KeyHidingKey(id=hiding_id, secret=secret, realm="bench", topic="bench") if hides else None
+
+    def hiding_keys() -> Iterator[KeyHidingKey | None]:
+        hiding = new_hiding_key()
+        while True:
+            yield from itertools.repeat(hiding, len(batches))
+            hiding = new_hiding_key() if len(batches) > 1 else hiding
+
+    def seal_one(batch: memoryview, header: BatchHeader, hiding: KeyHidingKey | None) -> bytes:
+        return b"".join(seal_records(batch, header, key=key, hiding=hiding, partition=0))
+
+    def open_one(sealed: memoryview, hiding: KeyHidingKey | None) -> object:
+        peeked = peek_records(sealed, read_header(sealed))
+        return unseal_records(peeked, keys=dict.fromkeys(peeked.keys, key), hiding=hiding, partition=0)
+
+    seal_keys, open_keys = hiding_keys(), hiding_keys()
+    to_seal = itertools.cycle(produced)
+    to_open = itertools.cycle([memoryview(seal_one(*each, new_hiding_key())) for each in produced])
+    return lambda: seal_one(*next(to_seal), next(seal_keys)), lambda: open_one(next(to_open), next(open_keys))
 
 
 def frame_costs() -> dict[str, float]:

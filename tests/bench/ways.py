@@ -3,18 +3,22 @@
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
-import psutil
-
+from tests.bench import usage
+from tests.bench.cases import RECORD_MODE_TOPICS
 from tests.bench.cluster import BenchCluster
 from tests.support.processes import Child
 from tests.support.proxy import kveil_proxy
 
 DIRECT, FORWARDER, KVEIL = "direct", "forwarder", "kveil"
 WAIT_SECONDS = 60.0
+LOG = {"format": "json", "level": "info"}
+TOPICS = ({"match": RECORD_MODE_TOPICS, "mode": "record"},)
+"""One process serves both modes, as in life."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +33,8 @@ class Way:
     java: dict[str, str] = field(default_factory=dict)
 
     def cpu_seconds(self) -> float:
-        """What the process in between has used up to now, user and system."""
-        if self.pid is None:
-            return 0.0
-        times = psutil.Process(self.pid).cpu_times()
-        return times.user + times.system
+        """What the process in between and its children have used up to now, user and system."""
+        return 0.0 if self.pid is None else usage.cpu_seconds(self.pid)
 
 
 def other_proxy(text: str) -> Way:
@@ -44,13 +45,21 @@ def other_proxy(text: str) -> Way:
 
 
 @contextmanager
-def plain_ways(bench: BenchCluster, others: Sequence[Way] = ()) -> Iterator[list[Way]]:
-    """Direct, the forwarder, Kveil and the others, over a plaintext upstream."""
-    with ExitStack() as stack:
-        ports = (str(bench.forwarder_port), str(bench.forwarded_port))
-        forwarder = stack.enter_context(Child([sys.executable, "-m", "tests.bench.forwarder", *ports]))
+def forwarder_process(port: int, upstream_port: int) -> Iterator[Child]:
+    """The bare forwarder, once it listens."""
+    with Child([sys.executable, "-m", "tests.bench.forwarder", str(port), str(upstream_port)]) as forwarder:
         forwarder.lines.wait_for("listening", WAIT_SECONDS)
-        proxy = stack.enter_context(kveil_proxy(bench.direct, config={"log": {"format": "json", "level": "info"}}))
+        yield forwarder
+
+
+@contextmanager
+def plain_ways(
+    bench: BenchCluster, others: Sequence[Way] = (), config: Mapping[str, Any] | None = None
+) -> Iterator[list[Way]]:
+    """Direct, the forwarder, Kveil and the others, over a plaintext upstream. `config` is more of Kveil's."""
+    with ExitStack() as stack:
+        forwarder = stack.enter_context(forwarder_process(bench.forwarder_port, bench.forwarded_port))
+        proxy = stack.enter_context(kveil_proxy(bench.direct, topics=TOPICS, config={"log": LOG, **(config or {})}))
         for other in others:
             _wait_for(other)
         yield [
@@ -64,8 +73,7 @@ def plain_ways(bench: BenchCluster, others: Sequence[Way] = ()) -> Iterator[list
 @contextmanager
 def tls_ways(bench: BenchCluster) -> Iterator[list[Way]]:
     """Direct with TLS in the client, and Kveil with TLS to the broker only."""
-    config = {"log": {"format": "json", "level": "info"}}
-    with kveil_proxy(bench.tls, tls={"ca": str(bench.ca)}, config=config) as proxy:
+    with kveil_proxy(bench.tls, topics=TOPICS, tls={"ca": str(bench.ca)}, config={"log": LOG}) as proxy:
         yield [
             Way(
                 name=DIRECT,
