@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
 from typing import Final, NamedTuple
@@ -37,10 +36,9 @@ def lp(data: bytes) -> bytes:
     return _LP.pack(len(data)) + data
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyBlock:
+class KeyBlock(NamedTuple):
     """Extension 0x81: who wrapped the epoch key, under which of its keys, and the wrap (FORMAT.md, section
-    4.1).
+    4.1). A tuple, since keys are found by it, and a dataclass takes ten times as long to hash.
 
     `name` and `version` are looked up in the reader's own configuration, never called or connected to.
     """

@@ -1,6 +1,5 @@
 """What a reader remembers, and for how long."""
 
-import dataclasses
 
 import pytest
 
@@ -25,11 +24,11 @@ def test_a_refusal_ends():
     [
         ("other", bytes(16), BLOCK),
         ("orders", bytes(15) + b"\x01", BLOCK),
-        ("orders", bytes(16), dataclasses.replace(BLOCK, name="eu")),
-        ("orders", bytes(16), dataclasses.replace(BLOCK, version="2")),
-        ("orders", bytes(16), dataclasses.replace(BLOCK, wrapped=bytes(71) + b"\x01")),
+        ("orders", bytes(16), BLOCK._replace(name="eu")),
+        ("orders", bytes(16), BLOCK._replace(version="2")),
+        ("orders", bytes(16), BLOCK._replace(wrapped=bytes(71) + b"\x01")),
         # Without lengths between the parts these two would hash alike.
-        ("orders", bytes(16), dataclasses.replace(BLOCK, name="defaul", version="t1")),
+        ("orders", bytes(16), BLOCK._replace(name="defaul", version="t1")),
     ],
 )
 def test_a_refusal_is_of_one_envelope_only(other):

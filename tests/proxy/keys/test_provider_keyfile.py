@@ -1,6 +1,5 @@
 """Provider 1: wraps and unwraps by what the file holds, and takes a good new file only."""
 
-import dataclasses
 
 import pytest
 from structlog.testing import capture_logs
@@ -62,7 +61,7 @@ async def test_a_key_that_the_file_lacks_can_not_wrap_yet(provider):
 async def test_a_block_that_was_changed_is_refused(provider, change):
     block = await provider.wrap("orders", KID, SECRET, "default")
     with pytest.raises(KeyRefused):
-        await provider.unwrap("orders", KID, dataclasses.replace(block, **change))
+        await provider.unwrap("orders", KID, block._replace(**change))
 
 
 async def test_every_flipped_byte_of_a_wrap_is_refused(provider):
@@ -71,7 +70,7 @@ async def test_every_flipped_byte_of_a_wrap_is_refused(provider):
         wrapped = bytearray(block.wrapped)
         wrapped[place] ^= 1
         with pytest.raises(KeyRefused, match="does not open"):
-            await provider.unwrap("orders", KID, dataclasses.replace(block, wrapped=bytes(wrapped)))
+            await provider.unwrap("orders", KID, block._replace(wrapped=bytes(wrapped)))
 
 
 async def test_a_wrap_opens_for_its_own_topic_and_kid_only(provider):
