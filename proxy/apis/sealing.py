@@ -10,7 +10,7 @@ from kveil.proxy.errors import ErrorCode, Refused
 from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
 from kveil.proxy.needs import MessageLimitNeed, Need, SealingKeyNeed, TopicSettingsNeed
 from kveil.proxy.policy import Rule
-from kveil.proxy.topics import TopicSettings, limit_with_room
+from kveil.proxy.topics import TopicSettings, limit_with_room, sealing_mode
 
 
 class Sealing(NamedTuple):
@@ -43,10 +43,7 @@ def find_sealing(
             return need
         if rule.mode is Mode.AUTO:
             return _unread(topic, failures[need])
-    mode = rule.mode
-    if settings is not None and mode is Mode.AUTO:
-        # Record mode is right everywhere, so also where nothing is known.
-        mode = Mode.RECORD if settings.unreadable or settings.is_compacted else Mode.BATCH
+    mode = sealing_mode(rule.mode, settings)
     key = shared.keys.sealing_key(topic, rule, now)
     if key is None:
         key_need = SealingKeyNeed(topic, rule)
@@ -61,9 +58,9 @@ def find_limit_need(sealing: Sealing, sizes: Iterable[int]) -> MessageLimitNeed 
     if not sealing.rule.raise_message_limit or settings is None or settings.is_limit_refused:
         return None
     limit = settings.max_message_bytes
-    if limit is None or not any(size <= limit < limit_with_room(size) for size in sizes):
+    if limit is None or not any(size <= limit < limit_with_room(size, sealing.mode) for size in sizes):
         return None
-    return MessageLimitNeed(sealing.topic, limit_with_room(limit))
+    return MessageLimitNeed(sealing.topic, limit_with_room(limit, sealing.mode))
 
 
 def _unread(topic: str, failure: Exception) -> Refused:

@@ -85,7 +85,7 @@ def _login(settings: "Settings") -> str:
 
 def _look_at(topic: str, settings: "TopicSettings | Exception", policy: "Policy") -> list[Finding]:
     from kveil.proxy.config import Mode
-    from kveil.proxy.topics import DEFAULT_MAX_MESSAGE_BYTES, limit_with_room
+    from kveil.proxy.topics import DEFAULT_MAX_MESSAGE_BYTES, limit_with_room, sealing_mode
 
     if isinstance(settings, Exception):
         return [Finding(about=topic, ok=False, text=f"its settings can't be read: {settings}")]
@@ -101,7 +101,8 @@ def _look_at(topic: str, settings: "TopicSettings | Exception", policy: "Policy"
     if settings.is_compacted and rule.mode is Mode.BATCH:
         troubles.append("it is compacted, and its rule says mode: batch: the broker refuses what has no key")
     limit = settings.max_message_bytes
-    if limit is not None and limit < limit_with_room(DEFAULT_MAX_MESSAGE_BYTES) and not rule.raise_message_limit:
+    needed = limit_with_room(DEFAULT_MAX_MESSAGE_BYTES, sealing_mode(rule.mode, settings))
+    if limit is not None and limit < needed and not rule.raise_message_limit:
         troubles.append(
             f"max.message.bytes {limit} leaves no room for what sealing adds to the largest batches; those that don't "
             f"shrink are refused: `kveil prepare {topic}`"

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kveil.proxy.config import Settings
+    from kveil.proxy.policy import Policy
     from kveil.proxy.topics import TopicSettings
 
 app = command_app()
@@ -54,53 +55,67 @@ async def _prepare(settings: "Settings", topics: list[str], batch_bytes: int, *,
     from kveil.proxy.net.own_client import own_client
     from kveil.proxy.net.topic_admin import describe_topics, set_message_limit
     from kveil.proxy.server import share
-    from kveil.proxy.topics import limit_with_room
 
-    wanted = limit_with_room(batch_bytes)
+    shared = share(settings)
     try:
-        async with own_client(share(settings)) as client:
+        async with own_client(shared) as client:
             found = await describe_topics(client, topics)
-            low = {topic: limit for topic, limit in _limits(found).items() if limit < wanted}
+            limits = _limits(found, shared.policy, batch_bytes)
+            low = {topic: limit for topic, limit in limits.items() if limit.now < limit.wanted}
             if not as_json:
-                typer.echo(_as_text(found, wanted))
-            unknown = len(found) - len(_limits(found))
+                typer.echo(_as_text(found, limits))
+            unknown = len(found) - len(limits)
             if unknown:
                 return FAILED
             if low and not (yes or _agrees()):
                 return WRONG_USE
-            for topic in low:
-                await set_message_limit(client, topic, wanted)
+            for topic, limit in low.items():
+                await set_message_limit(client, topic, limit.wanted)
     except QuestionFailed as error:
         typer.echo(f"kveil: {error}", err=True)
         return FAILED
     if as_json:
-        typer.echo(json.dumps({"topics": {topic: {"before": low[topic], "after": wanted} for topic in low}}, indent=2))
+        typer.echo(
+            json.dumps(
+                {"topics": {topic: {"before": each.now, "after": each.wanted} for topic, each in low.items()}}, indent=2
+            )
+        )
     elif low:
         typer.echo("Done.")
     return 0
 
 
-def _limits(found: "Mapping[str, TopicSettings | Exception]") -> dict[str, int]:
-    from kveil.proxy.topics import TopicSettings
+class _Limit(NamedTuple):
+    """A topic's max.message.bytes."""
 
-    return {
-        topic: settings.max_message_bytes
-        for topic, settings in found.items()
-        if isinstance(settings, TopicSettings) and settings.max_message_bytes is not None
-    }
+    now: int
+    wanted: int
 
 
-def _as_text(found: "Mapping[str, TopicSettings | Exception]", wanted: int) -> str:
-    limits = _limits(found)
+def _limits(found: "Mapping[str, TopicSettings | Exception]", policy: "Policy", batch_bytes: int) -> dict[str, _Limit]:
+    """The limits of the topics whose settings could be read."""
+    from kveil.proxy.topics import TopicSettings, limit_with_room, sealing_mode
+
+    limits = {}
+    for topic, settings in found.items():
+        if isinstance(settings, TopicSettings) and settings.max_message_bytes is not None:
+            mode = sealing_mode(policy.rule_for(topic).mode, settings)
+            limits[topic] = _Limit(settings.max_message_bytes, limit_with_room(batch_bytes, mode))
+    return limits
+
+
+def _as_text(found: "Mapping[str, TopicSettings | Exception]", limits: "Mapping[str, _Limit]") -> str:
     lines = []
     for topic, settings in found.items():
         if topic not in limits:
             reason = settings if isinstance(settings, Exception) else settings.unreadable
             lines.append(f"{topic}: its settings can't be read: {reason}")
-        elif limits[topic] < wanted:
-            lines.append(f"{topic}: max.message.bytes {limits[topic]} -> {wanted}")
+            continue
+        now, wanted = limits[topic]
+        if now < wanted:
+            lines.append(f"{topic}: max.message.bytes {now} -> {wanted}")
         else:
-            lines.append(f"{topic}: max.message.bytes {limits[topic]} leaves room already")
+            lines.append(f"{topic}: max.message.bytes {now} leaves room already")
     return "\n".join(lines)
 
 

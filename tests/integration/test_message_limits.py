@@ -17,6 +17,10 @@ MESSAGE_TOO_LARGE = 10
 FULL = batch([random.Random(1).randbytes(1_048_450)])
 """A batch that fills Kafka's default limit and doesn't shrink."""
 RAISED = "1183757"
+CHANCE = random.Random(2)
+FULL_OF_SMALL = batch([CHANCE.randbytes(60) for _ in range(14_000)])
+"""One of records that take four times as much each when they are sealed by themselves."""
+RAISED_FOR_RECORDS = str(4 * 1_048_588)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +53,17 @@ def test_prepare_makes_a_full_batch_fit(kafka: Cluster, proxy: Proxy, topic: str
         assert client.produce({topic: {0: FULL}})[topic, 0] == (0, 0)
     again = kveil("prepare", topic, *reach(kafka, proxy))
     assert (again.returncode, again.stdout) == (0, f"{topic}: max.message.bytes {RAISED} leaves room already\n")
+
+
+def test_prepare_makes_a_full_batch_fit_in_record_mode(kafka: Cluster, proxy: Proxy, topic: str):
+    kafka.create_topic(topic, config={"cleanup.policy": "compact"})
+    with RawClient(proxy.bootstrap) as client:
+        assert client.produce({topic: {0: FULL_OF_SMALL}})[topic, 0][0] == MESSAGE_TOO_LARGE
+    assert kveil("prepare", topic, "--yes", *reach(kafka, proxy)).returncode == 0
+    assert limit_of(kafka, topic) == RAISED_FOR_RECORDS
+    with kveil_proxy(kafka.bootstrap, keys=proxy.keys) as fresh, RawClient(fresh.bootstrap) as client:
+        assert client.produce({topic: {0: FULL_OF_SMALL}})[topic, 0] == (0, 0)
+    assert kveil("doctor", topic, *reach(kafka, proxy)).returncode == 0
 
 
 def test_prepare_a_topic_that_is_not_there(kafka: Cluster, proxy: Proxy, topic: str):
@@ -95,6 +110,13 @@ def test_a_rule_raises_the_limit(kafka: Cluster, raising: Proxy, topic: str):
         assert client.produce({topic: {0: FULL}})[topic, 0] == (0, 2)
     (line,) = [line for line in raising.events("audit") if line["cloudevent"]["type"] == "io.kveil.topic.limit_raised"]
     assert line["cloudevent"]["data"] == {"before": 1_048_588, "after": int(RAISED)}
+
+
+def test_a_rule_raises_the_limit_in_record_mode(kafka: Cluster, raising: Proxy, topic: str):
+    kafka.create_topic(topic, config={"cleanup.policy": "compact"})
+    with RawClient(raising.bootstrap) as client:
+        assert client.produce({topic: {0: FULL_OF_SMALL}})[topic, 0] == (0, 0)
+    assert limit_of(kafka, topic) == RAISED_FOR_RECORDS
 
 
 @pytest.mark.broker

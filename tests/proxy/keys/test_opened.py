@@ -1,6 +1,5 @@
 """What a reader remembers, and for how long."""
 
-
 import pytest
 
 from kveil.protocol.envelope import registry

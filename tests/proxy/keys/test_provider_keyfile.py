@@ -1,6 +1,5 @@
 """Provider 1: wraps and unwraps by what the file holds, and takes a good new file only."""
 
-
 import pytest
 from structlog.testing import capture_logs
 
