@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from kveil.protocol.kafka.framing import KeptBuffers
 from kveil.proxy.addresses import Brokers, Endpoint, LocalPlaces
 from kveil.proxy.config import Direction, Settings
 from kveil.proxy.keys.ring import KeyRing
@@ -30,6 +31,7 @@ class Shared:
     topic_settings: SettingsCache
     awaited_keys: dict[str, OpeningKeyNeed] = field(default_factory=dict)
     """By topic: a key that could not be had when a share group's records needed it."""
+    kept_buffers: KeptBuffers = field(default_factory=KeptBuffers)
     now: Callable[[], float]
     """A monotonic clock, in seconds."""
     unix_time: Callable[[], float]

@@ -13,8 +13,8 @@ __all__ = ["app", "main"]
 
 
 OBJECTS_BETWEEN_LOOKS: Final = 20_000
-"""For the garbage collector: a few MB at most. What a command imports stays, and each look at it delays the start; once
-it serves, a frame's objects go as soon as it is done, without the collector, and each look costs the frames that wait."""
+"""For the garbage collector: a few MB at most. What a command imports stays, and each look at it delays the start. Once
+it serves, a frame's objects go as soon as it is done, without the collector, and each look costs frames that wait."""
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from typing import Protocol, cast
 
-from kveil.protocol.kafka.framing import FrameBuffer
+from kveil.protocol.kafka.framing import FrameBuffer, KeptBuffers
 from kveil.protocol.kafka.primitives import Buffer
 
 WRITE_BUFFER_BYTES = 1024 * 1024
@@ -37,12 +37,12 @@ class Owner(Protocol):
 class Leg(asyncio.BufferedProtocol):
     """A socket that reads into a frame buffer."""
 
-    def __init__(self, owner: Owner, frame_bytes: int) -> None:
+    def __init__(self, owner: Owner, frame_bytes: int, kept: KeptBuffers) -> None:
         self._owner = owner
         self._reading = True
         self._lingering: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
-        self.frames = FrameBuffer(frame_bytes)
+        self.frames = FrameBuffer(frame_bytes, kept)
         self.is_clogged = False
         """Whether more waits to be sent than should."""
 
@@ -108,4 +108,5 @@ class Leg(asyncio.BufferedProtocol):
         """The socket is closed."""
         if self._lingering is not None:
             self._lingering.cancel()
+        self.frames.give_back()
         self._owner.leg_lost(self)

@@ -54,10 +54,13 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self._closing = False
-        self.client = Leg(self, self._frame_bytes)
+        self.client = self._new_leg()
         self._broker: Leg | None = None
         self._login_timer: asyncio.TimerHandle | None = None
         """Runs until the client has logged in, where the listener asks for that."""
+
+    def _new_leg(self) -> Leg:
+        return Leg(self, self._frame_bytes, self._connection.shared.kept_buffers)
 
     # Beginning and end -------------------------------------------------------------------------------------------
 
@@ -97,9 +100,7 @@ class Relay:
         self._connection.is_guest = node_id is not None and known is None
         candidates: tuple[Endpoint, ...] = tuple(self._upstream.bootstrap) if known is None else (known,)
         try:
-            self._broker, self._connection.upstream = await self._upstream.connect(
-                candidates, lambda: Leg(self, self._frame_bytes)
-            )
+            self._broker, self._connection.upstream = await self._upstream.connect(candidates, self._new_leg)
         except OSError as error:
             log_limited(self._connection.log.warning, "upstream_unreachable", key=candidates, reason=str(error))
             self.abort()

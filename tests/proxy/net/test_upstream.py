@@ -5,6 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from kveil.protocol.kafka.framing import KeptBuffers
 from kveil.proxy.addresses import Endpoint
 from kveil.proxy.net.leg import Leg
 from kveil.proxy.net.upstream import Upstream
@@ -27,7 +28,7 @@ def upstream_of(folder, *addresses, **config):
 
 
 def make_leg():
-    return Leg(Nobody(), 65536)
+    return Leg(Nobody(), 65536, KeptBuffers())
 
 
 @both_loops
