@@ -14,6 +14,7 @@ import uvloop
 
 from kveil.proxy import log
 from kveil.proxy.addresses import Brokers
+from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Settings
 from kveil.proxy.config.listener_checks import hosts_of
 from kveil.proxy.context import Connection, Shared
@@ -60,6 +61,7 @@ def share(settings: Settings) -> Shared:
         policy=policy,
         keys=open_key_ring(settings, policy),
         brokers=Brokers(),
+        budget=BufferBudget(settings.limits.buffered_bytes),
         topic_names=TopicNames(),
         topic_settings=SettingsCache(settings.limits.topic_settings_seconds),
         now=time.monotonic,

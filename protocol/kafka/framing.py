@@ -61,7 +61,8 @@ class FrameBuffer:
         self._data = _NONE
         self._start = 0
         self._end = 0
-        self._needed = SIZE_LENGTH
+        self.needed = SIZE_LENGTH
+        """The length of the frame that has begun, its size included."""
 
     def free_space(self) -> memoryview:
         """Return where the next received bytes go. Frames taken before are overwritten from here on."""
@@ -73,13 +74,13 @@ class FrameBuffer:
             elif capacity > INITIAL_CAPACITY:
                 self._kept.forget(self)
             return self._data
-        if capacity - self._start < self._needed or capacity - self._end < _LEAST_ROOM:
+        if capacity - self._start < self.needed or capacity - self._end < _LEAST_ROOM:
             old = self._data
             if self._start == 0 and pending <= capacity // 2:
                 return old[self._end :]
             # Growing with what has arrived, not with what was announced: an announcement costs its sender nothing.
-            if self._needed + _LEAST_ROOM > capacity and pending > capacity // 2:
-                self._data = memoryview(bytearray(min(2 * capacity, self._needed + _NEXT_ROOM)))
+            if self.needed + _LEAST_ROOM > capacity and pending > capacity // 2:
+                self._data = memoryview(bytearray(min(2 * capacity, self.needed + _NEXT_ROOM)))
             self._data[:pending] = old[self._start : self._end]
             self._start, self._end = 0, pending
         return self._data[self._end :]
@@ -102,16 +103,16 @@ class FrameBuffer:
         start = self._start
         available = self._end - start
         if available < SIZE_LENGTH:
-            self._needed = SIZE_LENGTH
             return None
         size = int.from_bytes(self._data[start : start + SIZE_LENGTH], "big", signed=True)
         if not 0 <= size <= self.limit_bytes:
             raise FrameError(_describe_size(size, self.limit_bytes))
-        self._needed = SIZE_LENGTH + size
-        if available < self._needed:
+        self.needed = SIZE_LENGTH + size
+        if available < self.needed:
             return None
-        frame = self._data[start + SIZE_LENGTH : start + self._needed]
-        self._start = start + self._needed
+        frame = self._data[start + SIZE_LENGTH : start + self.needed]
+        self._start = start + self.needed
+        self.needed = SIZE_LENGTH
         if self._start == self._end:
             self._emptied()
         return frame
