@@ -271,16 +271,18 @@ class Relay:
 
     def _adjust(self) -> None:
         """Read each side if, and only if, what it sends can be taken."""
-        if self._share.is_used:
+        has_large = self._share.is_used
+        if has_large:
             self._release()
         broker = self._broker
         if broker is None or self._closing:
             return
-        session = self._session
+        session, client = self._session, self.client
         waits = self._draining or (self._own_login is not None and self._own_login.is_running)
-        waits = waits or broker.is_clogged or self.client.is_clogged or self.client.waits_for_room
-        self.client.read(on=session.takes_requests and not waits)
-        broker.read(on=session.takes_responses and not (self.client.is_clogged or broker.waits_for_room))
+        waits = waits or broker.is_clogged or client.is_clogged or (has_large and client.waits_for_room)
+        client.read(on=session.takes_requests and not waits)
+        waits = client.is_clogged or (has_large and broker.waits_for_room)
+        broker.read(on=session.takes_responses and not waits)
 
     def _release(self) -> None:
         """Give back what large frames held of the budget that have left, and tell of those that wait for it."""
