@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from kveil.protocol.kafka.framing import KeptBuffers
 from kveil.proxy.addresses import Brokers, Endpoint, LocalPlaces
+from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Direction, Settings
 from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.listener_login import ListenerLogin
@@ -30,6 +32,8 @@ class Shared:
     topic_settings: SettingsCache
     awaited_keys: dict[str, OpeningKeyNeed] = field(default_factory=dict)
     """By topic: a key that could not be had when a share group's records needed it."""
+    kept_buffers: KeptBuffers = field(default_factory=KeptBuffers)
+    budget: BufferBudget
     now: Callable[[], float]
     """A monotonic clock, in seconds."""
     unix_time: Callable[[], float]

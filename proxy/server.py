@@ -14,6 +14,7 @@ import uvloop
 
 from kveil.proxy import log
 from kveil.proxy.addresses import Brokers
+from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Settings
 from kveil.proxy.config.listener_checks import hosts_of
 from kveil.proxy.context import Connection, Shared
@@ -35,9 +36,6 @@ _M_MMAP_THRESHOLD = -3
 _KEPT_BYTES = 32 * 1024 * 1024
 """glibc's highest threshold. By default it gives each freed block over 128 KiB back to the kernel, and the next
 batch pays for it with page faults: sealing 0.9 MB takes a third of the time without them."""
-
-_OBJECTS_BETWEEN_LOOKS = 20_000
-"""For the garbage collector: a few MB at most, and dozens of frames."""
 
 
 def serve(settings: Settings) -> int:
@@ -63,6 +61,7 @@ def share(settings: Settings) -> Shared:
         policy=policy,
         keys=open_key_ring(settings, policy),
         brokers=Brokers(),
+        budget=BufferBudget(settings.limits.buffered_bytes),
         topic_names=TopicNames(),
         topic_settings=SettingsCache(settings.limits.topic_settings_seconds),
         now=time.monotonic,
@@ -97,16 +96,6 @@ def _take_open_files(settings: Settings) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _leave_start_up_alone() -> None:
-    """Keep the garbage collector off what start-up made, which stays, and let it look less often at the rest.
-
-    A frame's objects go as soon as it is done, without the collector; each look costs the frames that wait for it.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_OBJECTS_BETWEEN_LOOKS)
-
-
 class Server:
     """All listeners and relays of a process."""
 
@@ -126,7 +115,7 @@ class Server:
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._listen()
-        _leave_start_up_alone()
+        gc.freeze()  # what start-up made stays: the garbage collector is not to look at it
         await self._stopping.wait()
         await self._drain()
 

@@ -8,11 +8,12 @@ answered is entered in a queue, and answers are matched with it first in, first 
 
 Where a frame must wait for something (a topic's settings, a key), it is parked with its needs: `parked_request` and
 `parked_response`. Until `resume_request` or `resume_response` no later frame of that side is to be given in, but for
-the answers to the proxy's own questions: `takes_requests` and `takes_responses` say so.
+the answers to the proxy's own questions: `takes_requests` and `takes_responses` say so. A large answer is opened in
+steps, so that other connections aren't held up: while `has_begun` says so, `step_response` is to be called.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from kveil.protocol.kafka.messages import encode_request
 from kveil.protocol.kafka.primitives import Buffer
 from kveil.proxy.apis import exchange_type
 from kveil.proxy.apis.exchange import Answer, Exchange
+from kveil.proxy.apis.opening import STEP_BYTES
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import CloseConnection, QuestionFailed
 from kveil.proxy.needs import Need, ReadRecords, RecordsNeed
@@ -40,7 +42,12 @@ _GUEST_APIS = frozenset(
 
 _LOGIN_APIS = frozenset({ApiKey.SASL_HANDSHAKE, ApiKey.SASL_AUTHENTICATE, ApiKey.API_VERSIONS})
 
+MAX_IN_FLIGHT = 1000
+"""Requests without an answer above which no more are taken. Brokers work on one request of a connection at a time, and
+Java sends five ahead; librdkafka may send a million, and each that waits here takes memory."""
+
 _NOTHING = memoryview(b"")
+_DONE = object()
 
 OnAnswer = Callable[[memoryview], None]
 
@@ -88,21 +95,35 @@ class Session:
         self._holding: _Entry | None = None
         """The request whose answer the client's later requests wait for."""
         self._questions = 0
+        self._begun: tuple[_Entry, memoryview, Iterator[None]] | None = None
+        """A large answer and the steps that are left of opening it. Its frame must stay as it is until then."""
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is waited for."""
-        return not self._in_flight and not self.parked_request and not self.parked_response
+        return not (self._in_flight or self.parked_request or self.parked_response or self._begun)
 
     @property
     def takes_requests(self) -> bool:
         """Whether a frame of the client's may be given in now."""
-        return self.parked_request is None and self._holding is None and self.close_reason is None
+        return (
+            self.parked_request is None
+            and self._holding is None
+            and self.close_reason is None
+            and len(self._in_flight) < MAX_IN_FLIGHT
+        )
 
     @property
     def takes_responses(self) -> bool:
         """Whether a frame of the broker's may be given in now: while one is parked, only the answer to a question."""
+        if self._begun is not None:
+            return False
         return self.parked_response is None or bool(self._in_flight and self._in_flight[0].question)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there are steps left of a large answer."""
+        return self._begun is not None
 
     # Requests ----------------------------------------------------------------------------------------------------
 
@@ -246,16 +267,36 @@ class Session:
                     needs=needs, frame=copy, entry=entry, failures=exchange.failures, read=exchange.read
                 )
                 return
-            pieces = entry.exchange.response(frame)
-            self.to_client += write_frame([bytes(frame)] if pieces is None else pieces)
-            if entry is self._holding:
-                self._holding = None
-            if self.connection.node_moved:
-                raise CloseConnection(f"node {self.connection.node_id} is another broker than the one that answered")
+            if len(frame) > STEP_BYTES:
+                self._begun = entry, frame, entry.exchange.response_steps()
+                return
+            self._finish(entry, entry.exchange, frame)
+
+    def _finish(self, entry: _Entry, exchange: Exchange, frame: memoryview) -> None:
+        pieces = exchange.response(frame)
+        self.to_client += write_frame([bytes(frame)] if pieces is None else pieces)
+        if entry is self._holding:
+            self._holding = None
+        if self.connection.node_moved:
+            raise CloseConnection(f"node {self.connection.node_id} is another broker than the one that answered")
+
+    def step_response(self) -> None:
+        """Do the next part of the work on the large answer that has begun.
+
+        :raises CloseConnection: it can't be passed on.
+        """
+        if self._begun is None:
+            return
+        entry, frame, steps = self._begun
+        if entry.exchange is None or next(steps, _DONE) is not _DONE:
+            return
+        self._begun = None
+        self._finish(entry, entry.exchange, frame)
+        self._answer_own()
 
     def _answer_own(self) -> None:
         """Give the proxy's own answers whose turn has come."""
-        while self._in_flight and self.parked_response is None:
+        while self._in_flight and self.parked_response is None and self._begun is None:
             answer = self._in_flight[0].answer
             if answer is None:
                 return

@@ -5,7 +5,7 @@ in some of four methods, which come in pairs: first what is needed, then the rew
 or a failure in its place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
 from kveil.protocol.kafka.headers import RequestHeader
@@ -72,6 +72,10 @@ class Exchange:
     def response_needs(self, frame: memoryview) -> Sequence[Need]:  # noqa: ARG002 - for those that override it
         """Return what `response` must have."""
         return ()
+
+    def response_steps(self) -> Iterator[None]:
+        """Do the work on a large answer ahead of `response`, a part each time: between them others have their turn."""
+        return iter(())
 
     def response(self, frame: memoryview) -> Sequence[Buffer] | None:  # noqa: ARG002
         """Return the new answer, None for the very same bytes."""

@@ -4,7 +4,7 @@ A partition that can't be opened gets an error and no records; the others are de
 nor dropped, since an incremental session lists the changed ones only (KIP-227).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from kveil.protocol.kafka.messages import encode_response
@@ -13,7 +13,7 @@ from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker,
 from kveil.proxy.apis.access import check_access, may
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
-from kveil.proxy.apis.opening import FetchedRecords, Room
+from kveil.proxy.apis.opening import STEP_BYTES, FetchedRecords, Room
 from kveil.proxy.config import Direction
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
 from kveil.proxy.needs import Need, TopicNameNeed
@@ -94,6 +94,7 @@ class Fetch(Exchange):
         """Return the keys of the answer's envelopes, where they aren't known."""
         self._walked = self.response_walker(frame)
         self._found = list(self._find(frame, self._walked.values[1]))
+        self._room = Room()
         needs: dict[Need, None] = {}
         for found in self._found:
             if isinstance(found.records, FetchedRecords):
@@ -113,13 +114,16 @@ class Fetch(Exchange):
                     if records is not None:
                         yield _Found(error_span, records_span, records)
 
+    def response_steps(self) -> Iterator[None]:
+        """Open the records ahead."""
+        return open_in_steps((found.records for found in self._found), self._room)
+
     def response(self, frame: memoryview) -> Sequence[Buffer] | None:
         """Return the answer with opened records and local addresses."""
         (throttle, _, endpoints), sections = self._walked
         compact = self.response_walker.flexible
         edits = endpoint_edits(frame, endpoints, self.connection, compact=compact)
         edits += self.throttle_edits(frame, throttle)
-        self._room = Room()
         for found in self._found:
             edits += self._open(found, compact=compact)
         if not edits and not any(section.dropped for section in sections):
@@ -168,6 +172,17 @@ def find_records(
         return Refused(ErrorCode.UNKNOWN_TOPIC_ID, "this client was not told this topic id by way of the proxy")
     records = frame[records_span[1] : records_span[2]]
     return FetchedRecords(records, topic=topic, partition=partition, rule=rule, connection=connection)
+
+
+def open_in_steps(found: Iterable[FetchedRecords | Refused], room: Room) -> Iterator[None]:
+    """Open records ahead of `open_records`, and yield after so many bytes."""
+    opened = 0
+    for records in found:
+        for size in records.open_ahead(room) if isinstance(records, FetchedRecords) else ():
+            opened += size
+            if opened >= STEP_BYTES:
+                yield
+                opened = 0
 
 
 def open_records(records: FetchedRecords | Refused, room: Room, *, whole: bool = False) -> list[Buffer]:

@@ -41,6 +41,9 @@ UNOPENED = "a batch can't be opened: see the log of the proxy"
 RESTORED_BYTES = 32 * 1024 * 1024
 """With the 50 MiB that a consumer fetches by default well below what any client takes."""
 
+STEP_BYTES = 4 * 1024 * 1024
+"""What is opened without a pause: some 5 ms, for which other connections wait. Most answers are below it."""
+
 _Refusal = EnvelopeError | BatchRefused | KeyRefused
 _REFUSALS = (EnvelopeError, BatchRefused, KeyRefused)
 
@@ -55,6 +58,8 @@ class _Batch:
     keys: dict[tuple[bytes, KeyBlock], EpochKey] = field(default_factory=dict)
     """Found before the opening and kept: the ring may drop one meanwhile for another envelope's."""
     error: _Refusal | KeyUnavailable | None = None
+    opened: list[Buffer] | None = None
+    """What it holds, if it was opened ahead."""
 
 
 class Room:
@@ -151,6 +156,15 @@ class FetchedRecords:
             missing.append(need)
         return missing
 
+    def open_ahead(self, room: Room) -> Iterator[int]:
+        """Open batch after batch for a later `open`, and yield the length of each."""
+        for batch in self._batches:
+            try:
+                batch.opened = self._open(batch, room)
+            except (KeyUnavailable, *_REFUSALS) as error:
+                batch.error = error
+            yield len(batch.view)
+
     def open(self, room: Room, *, whole: bool = False) -> list[Buffer]:
         """Return the opened batches up to the first that doesn't open; with `whole`, all or none.
 
@@ -177,6 +191,8 @@ class FetchedRecords:
     def _open(self, batch: _Batch, room: Room) -> list[Buffer]:
         if batch.error is not None:
             raise batch.error
+        if batch.opened is not None:
+            return batch.opened
         rule, sealed = self._rule, batch.sealed
         if sealed is None:
             return [bytes(batch.view)]

@@ -7,7 +7,7 @@ the connection is closed instead: that ends the session, which releases the reco
 the topic don't go to the broker before its key is there: each lock that runs out would count as a delivery.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from kveil.protocol.kafka.primitives import Buffer, write_array_length, write_by
 from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker, splice
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
-from kveil.proxy.apis.fetch import NO_RECORDS_HERE, find_records, name_needs, open_records
+from kveil.proxy.apis.fetch import NO_RECORDS_HERE, find_records, name_needs, open_in_steps, open_records
 from kveil.proxy.apis.opening import FetchedRecords, Room
 from kveil.proxy.apis.share_access import RefusedShares, add_refused, refused_shares, refused_topic
 from kveil.proxy.config import Direction
@@ -123,6 +123,7 @@ class ShareFetch(Exchange):
         """Return the keys of the answer's envelopes, where they aren't known."""
         self._walked = self.response_walker(frame)
         self._found = []
+        self._room = Room()
         needs: dict[Need, None] = {}
         for topic_id, partitions in self._walked.values[1] or ():
             for index, error_span, records_span, acquired_span in partitions or ():
@@ -138,12 +139,15 @@ class ShareFetch(Exchange):
                     needs.update(dict.fromkeys(records.needs(self.failures)))
         return list(needs)
 
+    def response_steps(self) -> Iterator[None]:
+        """Open the records ahead."""
+        return open_in_steps((found.records for found in self._found), self._room)
+
     def response(self, frame: memoryview) -> Sequence[Buffer] | None:
         """Return the answer with opened records and local addresses."""
         (throttle, _, endpoints), sections = self._walked
         edits = endpoint_edits(frame, endpoints, self.connection, compact=True)
         edits += self.throttle_edits(frame, throttle)
-        self._room = Room()
         for need, failure in self.failures.items():
             if isinstance(need, OpeningKeyNeed) and isinstance(failure, KeyUnavailable):
                 self.connection.shared.awaited_keys[need.topic] = need

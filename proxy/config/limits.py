@@ -9,7 +9,14 @@ FRAME_BYTES_LEAST: Final = 64 * 1024
 # The length of a frame is a signed 32-bit number.
 FRAME_BYTES_MOST: Final = 2**31 - 1
 
-# One client connection costs two descriptors and some 50 kB. A sidecar sees tens, a gateway thousands.
+# What large frames may take together: five of the longest, or ten answers to consumers with Java's default of 50 MB
+# (fetch.max.bytes), and still a small part of a host that has thousands of connections.
+BUFFERED_BYTES: Final = 512 * 1024 * 1024
+# One ordinary frame. A longer one than the budget passes too, alone.
+BUFFERED_BYTES_LEAST: Final = 1024 * 1024
+
+# One client connection costs two descriptors and, while it is idle, less than 10 kB. A sidecar sees tens, a gateway
+# thousands.
 MAX_CONNECTIONS: Final = 5_000
 
 # Java gives a connection 10 s (socket.connection.setup.timeout.ms): the client should hear of a failure

@@ -180,6 +180,7 @@ class Limits(_Model):
     """Bounds. config/limits.py has the reason of each default."""
 
     frame_bytes: Annotated[int, Field(ge=limits.FRAME_BYTES_LEAST, le=limits.FRAME_BYTES_MOST)] = limits.FRAME_BYTES
+    buffered_bytes: Annotated[int, Field(ge=limits.BUFFERED_BYTES_LEAST)] = limits.BUFFERED_BYTES
     max_connections: Annotated[int, Field(ge=1)] = limits.MAX_CONNECTIONS
     connect_timeout_seconds: Seconds = limits.CONNECT_TIMEOUT_SECONDS
     login_seconds: Seconds = limits.LOGIN_SECONDS

@@ -4,8 +4,9 @@ import asyncio
 import socket
 from typing import Protocol, cast
 
-from kveil.protocol.kafka.framing import FrameBuffer
+from kveil.protocol.kafka.framing import FrameBuffer, KeptBuffers
 from kveil.protocol.kafka.primitives import Buffer
+from kveil.proxy.budget import ORDINARY_BYTES, Share
 
 WRITE_BUFFER_BYTES = 1024 * 1024
 """What may wait to be sent before the other side isn't read any more: a full batch, so that both sides keep busy."""
@@ -37,14 +38,45 @@ class Owner(Protocol):
 class Leg(asyncio.BufferedProtocol):
     """A socket that reads into a frame buffer."""
 
-    def __init__(self, owner: Owner, frame_bytes: int) -> None:
+    def __init__(self, owner: Owner, frame_bytes: int, kept: KeptBuffers, share: Share) -> None:
         self._owner = owner
         self._reading = True
         self._lingering: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
-        self.frames = FrameBuffer(frame_bytes)
+        self.frames = FrameBuffer(frame_bytes, kept)
         self.is_clogged = False
         """Whether more waits to be sent than should."""
+        self._share = share
+        self._begun = 0
+        """The size of the large frame that is being received."""
+        self._taken = 0
+        """Of those that were received and may not have left the proxy."""
+
+    def next_frame(self) -> memoryview | None:
+        """Return the next whole frame, None if there is none yet. It is valid until more is received.
+
+        :raises FrameError: the size is negative or over the limit.
+        """
+        frame = self.frames.next_frame()
+        if frame is None:
+            if self.frames.needed > ORDINARY_BYTES and not self._begun:
+                self._begun = self.frames.needed
+                self._share.ask(self._begun)
+        elif self._begun:
+            self._taken += self._begun
+            self._begun = 0
+        return frame
+
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether a large frame has begun that there is no room for yet."""
+        return self._begun > 0 and self._share.is_waiting
+
+    def taken_have_left(self) -> None:
+        """Give back what the frames that were taken held of the budget."""
+        taken, self._taken = self._taken, 0
+        if taken:
+            self._share.give_back(taken)
 
     def write(self, pieces: list[Buffer]) -> None:
         """Send the pieces, one after the other."""
@@ -108,4 +140,9 @@ class Leg(asyncio.BufferedProtocol):
         """The socket is closed."""
         if self._lingering is not None:
             self._lingering.cancel()
+        self.is_clogged = False
+        self.frames.give_back()
+        begun, self._begun = self._begun, 0
+        if begun:
+            self._share.give_back(begun)
         self._owner.leg_lost(self)

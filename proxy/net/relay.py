@@ -24,6 +24,11 @@ from kveil.proxy.net.server_tls import certificate_subject
 from kveil.proxy.net.upstream import Upstream
 from kveil.proxy.session import Parked, Session
 
+_BUFFERS_FULL = (
+    "frames over 1 MiB wait until others have left: raise limits.buffered_bytes, or let consumers fetch less at a time "
+    "(fetch.max.bytes)"
+)
+
 
 class RelayOwner(Protocol):
     """Who keeps the relays."""
@@ -51,13 +56,17 @@ class Relay:
         self._questions = Questions(
             self._session, self._send_question, self._own_login.ready if self._own_login else None
         )
+        self._share = connection.shared.budget.share(self._adjust)
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self._closing = False
-        self.client = Leg(self, self._frame_bytes)
+        self.client = self._new_leg()
         self._broker: Leg | None = None
         self._login_timer: asyncio.TimerHandle | None = None
         """Runs until the client has logged in, where the listener asks for that."""
+
+    def _new_leg(self) -> Leg:
+        return Leg(self, self._frame_bytes, self._connection.shared.kept_buffers, self._share)
 
     # Beginning and end -------------------------------------------------------------------------------------------
 
@@ -97,9 +106,7 @@ class Relay:
         self._connection.is_guest = node_id is not None and known is None
         candidates: tuple[Endpoint, ...] = tuple(self._upstream.bootstrap) if known is None else (known,)
         try:
-            self._broker, self._connection.upstream = await self._upstream.connect(
-                candidates, lambda: Leg(self, self._frame_bytes)
-            )
+            self._broker, self._connection.upstream = await self._upstream.connect(candidates, self._new_leg)
         except OSError as error:
             log_limited(self._connection.log.warning, "upstream_unreachable", key=candidates, reason=str(error))
             self.abort()
@@ -128,6 +135,7 @@ class Relay:
         other = self._broker if leg is self.client else self.client
         if other is not None:
             other.close()
+        self._release()
         if leg is self.client:
             self._owner.relay_ended(self)
 
@@ -197,10 +205,10 @@ class Relay:
             self._end_if_drained()
 
     def _receive_requests(self) -> None:
-        session, frames = self._session, self.client.frames
+        session, client = self._session, self.client
         while session.takes_requests and not self._waits_for_login():
             self._end_login()
-            frame = frames.next_frame()
+            frame = client.next_frame()
             if frame is None:
                 return
             parked = session.receive_request(frame)
@@ -219,12 +227,10 @@ class Relay:
     def _receive_responses(self) -> None:
         session, broker = self._session, self._broker
         while session.takes_responses and broker is not None:
-            frame = broker.frames.next_frame()
+            frame = broker.next_frame()
             if frame is None:
                 break
-            parked = session.receive_response(frame)
-            if parked is not None:
-                self._spawn(self._meet(parked, self._resume_response))
+            self._go_on_with(session.receive_response(frame))
         self._receive_requests()  # those that an answer held up
 
     def _resume_request(self) -> None:
@@ -234,9 +240,19 @@ class Relay:
         self._receive_requests()
 
     def _resume_response(self) -> None:
-        parked = self._session.resume_response()
+        self._go_on_with(self._session.resume_response())
+        self._receive_responses()
+
+    def _go_on_with(self, parked: Parked | None) -> None:
+        """See to an answer that is parked now, or that is large and has begun."""
         if parked is not None:
             self._spawn(self._meet(parked, self._resume_response))
+        elif self._session.has_begun:
+            asyncio.get_running_loop().call_soon(self._pump, self._step_response)
+
+    def _step_response(self) -> None:
+        self._session.step_response()
+        self._go_on_with(None)
         self._receive_responses()
 
     def _flush(self) -> None:
@@ -255,13 +271,30 @@ class Relay:
 
     def _adjust(self) -> None:
         """Read each side if, and only if, what it sends can be taken."""
+        has_large = self._share.is_used
+        if has_large:
+            self._release()
         broker = self._broker
         if broker is None or self._closing:
             return
-        session = self._session
+        session, client = self._session, self.client
         waits = self._draining or (self._own_login is not None and self._own_login.is_running)
-        self.client.read(on=session.takes_requests and not (waits or broker.is_clogged or self.client.is_clogged))
-        broker.read(on=session.takes_responses and not self.client.is_clogged)
+        waits = waits or broker.is_clogged or client.is_clogged or (has_large and client.waits_for_room)
+        client.read(on=session.takes_requests and not waits)
+        waits = client.is_clogged or (has_large and broker.waits_for_room)
+        broker.read(on=session.takes_responses and not waits)
+
+    def _release(self) -> None:
+        """Give back what large frames held of the budget that have left, and tell of those that wait for it."""
+        session, client, broker = self._session, self.client, self._broker
+        if (self._closing or session.parked_request is None) and (broker is None or not broker.is_clogged):
+            client.taken_have_left()
+        is_worked_on = session.parked_response is not None or session.has_begun
+        if broker is not None and not client.is_clogged and (self._closing or not is_worked_on):
+            broker.taken_have_left()
+        if self._share.is_waiting:
+            budget = self._connection.shared.settings.limits.buffered_bytes
+            log_limited(self._connection.log.warning, "buffers_full", buffered_bytes=budget, why=_BUFFERS_FULL)
 
     # Needs -------------------------------------------------------------------------------------------------------
 

@@ -4,13 +4,16 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from kveil.proxy.addresses import Endpoint
 from kveil.proxy.config import Settings
 from kveil.proxy.config.checks import client_context
 from kveil.proxy.credentials import Credentials
 from kveil.proxy.net.leg import Leg
-from kveil.proxy.net.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from kveil.proxy.net.tunnel import Tunnel
 
 
 class Upstream:
@@ -20,7 +23,7 @@ class Upstream:
         self._bootstrap = [Endpoint(address.host, address.port) for address in settings.upstream.bootstrap]
         self._timeout = settings.limits.connect_timeout_seconds
         self._tls = None if settings.upstream.tls is None else client_context(settings.upstream.tls)
-        self._tunnel = None if settings.upstream.proxy is None else Tunnel(settings.upstream)
+        self._tunnel = None if settings.upstream.proxy is None else _tunnel(settings)
         self.credentials: Credentials | None = None
         """What the proxy logs in with; None where its clients do."""
         if settings.upstream.sasl is not None:
@@ -61,6 +64,12 @@ class Upstream:
                 sock = await self._tunnel.open(endpoint)
                 _, leg = await loop.create_connection(make_leg, sock=sock, ssl=self._tls, server_hostname=name)
         return leg
+
+
+def _tunnel(settings: Settings) -> "Tunnel":
+    from kveil.proxy.net.tunnel import Tunnel  # a SOCKS client, which few need
+
+    return Tunnel(settings.upstream)
 
 
 def _describe(error: Exception) -> str:

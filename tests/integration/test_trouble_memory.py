@@ -68,7 +68,7 @@ def test_many_idle_connections(proxy: Proxy):
             client.metadata()
         each = (rss_mib(proxy) - before) * 1024 / len(clients)
         report("idle_connection_kib", round(each))
-        assert each < 150
+        assert each < 40
         began = time.monotonic()
         with RawClient(proxy.bootstrap) as late:
             late.metadata()

@@ -19,6 +19,7 @@ from kio.index import load_request_schema, load_response_schema
 from kveil.protocol.kafka.headers import RequestHeader, read_request_header
 from kveil.protocol.kafka.messages import encode_request, encode_response
 from kveil.proxy.addresses import Brokers, Endpoint, LocalPorts
+from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Direction, Settings
 from kveil.proxy.context import Connection, Shared
 from kveil.proxy.errors import QuestionFailed
@@ -119,6 +120,7 @@ def make_shared(
         policy=Policy(settings),
         keys=KeyRing(provider or KeyFileProvider(settings.keys.path), settings.limits, clock),
         brokers=Brokers(),
+        budget=BufferBudget(settings.limits.buffered_bytes),
         topic_names=TopicNames(),
         topic_settings=SettingsCache(settings.limits.topic_settings_seconds),
         now=clock,
@@ -219,6 +221,7 @@ class Conversation:
         """Answer with bytes. They lie in a buffer that is used again afterwards."""
         buffer = bytearray(frame)
         parked = self.session.receive_response(memoryview(buffer))
+        self._finish_steps()
         self.session.to_client = [bytes(piece) for piece in self.session.to_client]
         buffer[:] = bytes(len(buffer))
         return parked
@@ -233,8 +236,9 @@ class Conversation:
     # The shell's part --------------------------------------------------------------------------------------------
 
     def meet(self) -> None:
-        """Meet the needs of whatever is parked, until nothing is."""
+        """Meet the needs of whatever is parked, until nothing is, and finish large answers."""
         for _ in range(50):
+            self._finish_steps()
             if parked := self.session.parked_request:
                 self._meet(parked)
                 self.session.resume_request()
@@ -244,6 +248,10 @@ class Conversation:
             else:
                 return
         raise AssertionError("it is parked again and again")
+
+    def _finish_steps(self) -> None:
+        while self.session.has_begun:
+            self.session.step_response()
 
     def _meet(self, parked: Parked) -> None:
         parked.throttle_ms += self.throttle_ms

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kveil.protocol.kafka.errors import FrameError
-from kveil.protocol.kafka.framing import INITIAL_CAPACITY, FrameBuffer, write_frame
+from kveil.protocol.kafka.framing import INITIAL_CAPACITY, FrameBuffer, KeptBuffers, write_frame
 
 LIMIT = 1024 * 1024
 
@@ -47,12 +47,12 @@ class TestCutting:
     def test_at_every_byte(self):
         stream = stream_of(FRAMES)
         for cut in range(len(stream) + 1):
-            buffer = FrameBuffer(LIMIT)
+            buffer = FrameBuffer(LIMIT, KeptBuffers())
             assert feed(buffer, stream[:cut]) + feed(buffer, stream[cut:]) == FRAMES
 
     @pytest.mark.parametrize("most", [1, 2, 3, 5, 7, 1000])
     def test_into_small_reads(self, most):
-        assert feed(FrameBuffer(LIMIT), stream_of(FRAMES), most) == FRAMES
+        assert feed(FrameBuffer(LIMIT, KeptBuffers()), stream_of(FRAMES), most) == FRAMES
 
     @settings(max_examples=60, deadline=None)
     @given(
@@ -62,7 +62,7 @@ class TestCutting:
     def test_by_chance(self, sizes, reads):
         frames = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
         stream = stream_of(frames)
-        buffer, found, position, turn = FrameBuffer(LIMIT), [], 0, 0
+        buffer, found, position, turn = FrameBuffer(LIMIT, KeptBuffers()), [], 0, 0
         while position < len(stream):
             count = max(reads[turn % len(reads)], len(stream) // 500)
             found += feed(buffer, stream[position : position + count])
@@ -74,7 +74,7 @@ class TestCutting:
     def test_frames_wait_while_nobody_takes_them(self):
         """As when a request is parked: the rest of what was read stays, and comes out in its turn."""
         frames = [b"a" * 1000, b"b" * 1000, b"c" * 1000]
-        buffer = FrameBuffer(LIMIT)
+        buffer = FrameBuffer(LIMIT, KeptBuffers())
         stream = stream_of(frames)
         buffer.free_space()[: len(stream)] = stream
         buffer.received(len(stream))
@@ -85,7 +85,7 @@ class TestCutting:
         assert drain(buffer) == [*frames[1:], b"d" * 10]
 
     def test_a_frame_holds_until_more_is_received(self):
-        buffer = FrameBuffer(LIMIT)
+        buffer = FrameBuffer(LIMIT, KeptBuffers())
         stream = stream_of([b"one", b"two"])
         buffer.free_space()[: len(stream)] = stream
         buffer.received(len(stream))
@@ -96,65 +96,153 @@ class TestCutting:
 
 class TestMemory:
     def test_a_small_frame_costs_a_small_buffer(self):
-        buffer = FrameBuffer(LIMIT)
-        feed(buffer, stream_of([b"x" * 100] * 5000))
+        buffer = FrameBuffer(LIMIT, KeptBuffers())
+        feed(buffer, stream_of([b"x" * 100] * 5000) + b"\0\0\0")
         assert capacity(buffer) == INITIAL_CAPACITY
 
+    def test_nothing_received_costs_nothing(self):
+        buffer = FrameBuffer(LIMIT, KeptBuffers())
+        assert capacity(buffer) == 0
+        assert feed(buffer, stream_of([b"x" * 100])) == [b"x" * 100]
+        assert capacity(buffer) == 0
+
     def test_an_announcement_costs_nothing(self):
-        buffer = FrameBuffer(100 * LIMIT)
+        buffer = FrameBuffer(100 * LIMIT, KeptBuffers())
         feed(buffer, (90 * LIMIT).to_bytes(4, "big"))
         assert capacity(buffer) == INITIAL_CAPACITY
         feed(buffer, bytes(100_000))
         assert capacity(buffer) <= 4 * 100_000
 
     def test_an_announcement_behind_another_frame_costs_nothing_either(self):
-        buffer = FrameBuffer(100 * LIMIT)
+        buffer = FrameBuffer(100 * LIMIT, KeptBuffers())
         feed(buffer, stream_of([b"x" * 100]) + (90 * LIMIT).to_bytes(4, "big"))
         assert len(buffer.free_space()) > 0
         assert capacity(buffer) == INITIAL_CAPACITY
 
     def test_a_buffer_that_grew_for_one_large_frame_is_given_back(self):
-        buffer = FrameBuffer(100 * LIMIT)
+        buffer = FrameBuffer(100 * LIMIT, KeptBuffers())
         large = bytes(12 * LIMIT)
-        assert feed(buffer, stream_of([large]), 300_000) == [large]
-        assert capacity(buffer) > len(large)
-        assert feed(buffer, stream_of([b"small"])) == [b"small"]
-        assert capacity(buffer) == INITIAL_CAPACITY
+        stream = stream_of([large])
+        assert feed(buffer, stream[:-1], 300_000) == []
+        assert len(large) < capacity(buffer) < len(large) + 100_000
+        assert feed(buffer, stream[-1:]) == [large]
+        assert capacity(buffer) == 0
 
     @pytest.mark.parametrize("most", [1448, 65536, None])
     def test_a_frame_as_large_as_the_limit(self, most):
-        buffer = FrameBuffer(LIMIT)
+        buffer = FrameBuffer(LIMIT, KeptBuffers())
         frame = bytes(range(256)) * (LIMIT // 256)
         for _ in range(3):
             assert feed(buffer, stream_of([frame]), most) == [frame]
-        assert capacity(buffer) <= LIMIT + INITIAL_CAPACITY
+        assert capacity(buffer) < LIMIT + 100_000
 
     def test_a_taken_frame_makes_room(self):
-        buffer = FrameBuffer(LIMIT)
+        buffer = FrameBuffer(LIMIT, KeptBuffers())
         frame = b"x" * (INITIAL_CAPACITY - 100)
         assert feed(buffer, stream_of([frame] * 50), 1000) == [frame] * 50
         assert capacity(buffer) <= 2 * INITIAL_CAPACITY
 
 
+class TestKeptBuffers:
+    """Connections share what empty buffers may hold."""
+
+    LARGE = bytes(LIMIT // 2)
+
+    def buffers(self, count, kept):
+        return [FrameBuffer(LIMIT, kept) for _ in range(count)]
+
+    def test_a_busy_connection_keeps_its_buffer(self):
+        (buffer,) = self.buffers(1, KeptBuffers())
+        feed(buffer, stream_of([self.LARGE]), 10_000)
+        grown = capacity(buffer)
+        assert grown > len(self.LARGE)
+        for _ in range(3):
+            feed(buffer, stream_of([self.LARGE]), 10_000)
+            assert capacity(buffer) == grown
+
+    def test_all_together_are_bounded(self):
+        kept = KeptBuffers(4 * LIMIT)
+        buffers = self.buffers(50, kept)
+        for buffer in buffers:
+            assert feed(buffer, stream_of([self.LARGE]), 10_000) == [self.LARGE]
+            assert sum(map(capacity, buffers)) <= 4 * LIMIT
+        assert all(capacity(buffer) for buffer in buffers[-6:])
+
+    def test_the_one_used_longest_ago_goes_first(self):
+        buffers = self.buffers(4, KeptBuffers(2 * LIMIT))
+        for number in (0, 1, 2, 0, 3):
+            feed(buffers[number], stream_of([self.LARGE]), 10_000)
+        assert [capacity(buffer) > 0 for buffer in buffers] == [True, False, True, True]
+
+    def test_one_in_use_is_left_alone(self):
+        first, *others = self.buffers(9, KeptBuffers(LIMIT))
+        stream = stream_of([self.LARGE])
+        feed(first, stream + stream[:-1], 10_000)
+        for other in others:
+            feed(other, stream, 10_000)
+        assert feed(first, stream[-1:]) == [self.LARGE]
+
+    def test_a_frame_outlives_its_buffer(self):
+        first, second = self.buffers(2, KeptBuffers(LIMIT))
+        large = b"x" * len(self.LARGE)
+        feed(first, stream_of([large])[:-1], 10_000)
+        first.free_space()[:1] = b"x"
+        first.received(1)
+        frame = first.next_frame()
+        feed(second, stream_of([self.LARGE]), 10_000)
+        assert capacity(first) == 0, "there was room for one"
+        assert frame == large
+
+    def test_one_that_is_gone_no_longer_counts(self):
+        kept = KeptBuffers(2 * LIMIT)
+        first, second, third = self.buffers(3, kept)
+        for buffer in (first, second):
+            feed(buffer, stream_of([self.LARGE]), 10_000)
+        second.give_back()
+        feed(third, stream_of([self.LARGE]), 10_000)
+        assert [capacity(buffer) > 0 for buffer in (first, second, third)] == [True, False, True]
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4 * INITIAL_CAPACITY)), max_size=25),
+        st.integers(0, 8 * INITIAL_CAPACITY),
+        st.integers(1000, 50_000),
+    )
+    def test_by_chance(self, sent, most_bytes, most):
+        """Frames on four connections in turn, each cut where the next one's turn comes."""
+        buffers = self.buffers(4, KeptBuffers(most_bytes))
+        expected, found, rests = [[] for _ in buffers], [[] for _ in buffers], [b""] * 4
+        for number, (place, size) in enumerate(sent):
+            frame = bytes([number + 1]) * size
+            expected[place].append(frame)
+            stream = rests[place] + stream_of([frame])
+            cut = len(stream) - number % 5 * (len(stream) // 8)
+            found[place] += feed(buffers[place], stream[:cut], most)
+            rests[place] = stream[cut:]
+        for place, buffer in enumerate(buffers):
+            found[place] += feed(buffer, rests[place], most)
+        assert found == expected
+
+
 class TestLimits:
     def test_the_largest_frame_that_is_allowed(self):
-        assert feed(FrameBuffer(10), stream_of([b"x" * 10])) == [b"x" * 10]
+        assert feed(FrameBuffer(10, KeptBuffers()), stream_of([b"x" * 10])) == [b"x" * 10]
 
     def test_one_byte_more(self):
         with pytest.raises(FrameError, match=r"11 bytes is over the limit of 10 \(limits.frame_bytes;"):
-            feed(FrameBuffer(10), stream_of([b"x" * 11]))
+            feed(FrameBuffer(10, KeptBuffers()), stream_of([b"x" * 11]))
 
     def test_it_is_refused_before_it_is_received(self):
         with pytest.raises(FrameError, match="limit"):
-            feed(FrameBuffer(10), b"\0\0\0\x0b")
+            feed(FrameBuffer(10, KeptBuffers()), b"\0\0\0\x0b")
 
     @pytest.mark.parametrize("size", [-1, -(2**31)])
     def test_negative(self, size):
         with pytest.raises(FrameError, match="not Kafka's protocol"):
-            feed(FrameBuffer(LIMIT), size.to_bytes(4, "big", signed=True))
+            feed(FrameBuffer(LIMIT, KeptBuffers()), size.to_bytes(4, "big", signed=True))
 
     def test_good_frames_before_a_bad_one_come_out(self):
-        buffer = FrameBuffer(10)
+        buffer = FrameBuffer(10, KeptBuffers())
         stream = stream_of([b"good"]) + b"\xff\xff\xff\xff"
         buffer.free_space()[: len(stream)] = stream
         buffer.received(len(stream))
@@ -172,7 +260,7 @@ class TestLimits:
     )
     def test_other_protocols_are_named(self, start, hint):
         with pytest.raises(FrameError, match=hint):
-            feed(FrameBuffer(100 * LIMIT), start)
+            feed(FrameBuffer(100 * LIMIT, KeptBuffers()), start)
 
 
 def test_write_frame():

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from kveil.protocol.kafka.framing import KeptBuffers
+from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import ConfigError, load
 from kveil.proxy.net import listening as module
 from kveil.proxy.net.leg import Leg
@@ -34,7 +36,7 @@ class Owner:
             return None
         self.accepted.append(node_id)
         self.when_accepted()
-        return Leg(self, 1000)
+        return Leg(self, 1000, KeptBuffers(), BufferBudget(1).share(lambda: None))
 
     def leg_connected(self, leg):
         self.connected.append(leg)

@@ -5,7 +5,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from kveil.protocol.kafka.framing import KeptBuffers
 from kveil.proxy.addresses import Endpoint
+from kveil.proxy.budget import BufferBudget
 from kveil.proxy.net.leg import Leg
 from kveil.proxy.net.upstream import Upstream
 from tests.support.conversation import make_shared
@@ -27,7 +29,7 @@ def upstream_of(folder, *addresses, **config):
 
 
 def make_leg():
-    return Leg(Nobody(), 65536)
+    return Leg(Nobody(), 65536, KeptBuffers(), BufferBudget(1).share(lambda: None))
 
 
 @both_loops
