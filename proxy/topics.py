@@ -8,25 +8,12 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kveil.proxy.config import Mode
-
 MAX_NAMES = 1_000_000
 """Topic ids, and pairs of client and topic id, that are remembered: a bound on what a broker that invents topics can
 take of memory, far over what clusters have."""
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's own. Presumed of topics whose limit isn't known, to compress and to read by, never to refuse by."""
-
-
-def limit_with_room(batch_bytes: int, mode: Mode) -> int:
-    """Return the `max.message.bytes` that takes any batch of so many bytes once it is sealed in a mode.
-
-    BATCH: an eighth covers the stubs of records of a few bytes, which shrink to one byte each; 4 KiB the envelope.
-    RECORD: each record has an envelope of its own. Four times covers those of 60 bytes and more.
-    """
-    if mode is Mode.RECORD:
-        return 4 * batch_bytes
-    return batch_bytes + batch_bytes // 8 + 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,16 +34,6 @@ class TopicSettings:
     def is_compacted(self) -> bool:
         """Whether the log cleaner drops records by key."""
         return "compact" in self.cleanup_policy
-
-
-def sealing_mode(chosen: Mode, settings: TopicSettings | None) -> Mode:
-    """Return how a topic is sealed, BATCH or RECORD, by the mode that its rule chooses and its settings.
-
-    Record mode is right everywhere, so also where nothing is known.
-    """
-    if chosen is not Mode.AUTO:
-        return chosen
-    return Mode.RECORD if settings is None or settings.unreadable or settings.is_compacted else Mode.BATCH
 
 
 class TopicNames:

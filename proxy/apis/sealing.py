@@ -10,7 +10,7 @@ from kveil.proxy.errors import ErrorCode, Refused
 from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
 from kveil.proxy.needs import MessageLimitNeed, Need, SealingKeyNeed, TopicSettingsNeed
 from kveil.proxy.policy import Rule
-from kveil.proxy.topics import TopicSettings, limit_with_room, sealing_mode
+from kveil.proxy.topics import TopicSettings
 
 
 class Sealing(NamedTuple):
@@ -28,6 +28,16 @@ class Sealing(NamedTuple):
     """What hides records' keys in record mode, None where they stay in sight."""
     settings: TopicSettings | None
     """None where they can't be had now, and the rule pins the mode: limits are left to the broker."""
+
+
+def sealing_mode(chosen: Mode, settings: TopicSettings | None) -> Mode:
+    """Return how a topic is sealed, BATCH or RECORD, by the mode that its rule chooses and its settings.
+
+    Record mode is right everywhere, so also where nothing is known.
+    """
+    if chosen is not Mode.AUTO:
+        return chosen
+    return Mode.RECORD if settings is None or settings.unreadable or settings.is_compacted else Mode.BATCH
 
 
 def find_sealing(
@@ -50,6 +60,17 @@ def find_sealing(
         return _no_key(failures[key_need]) if key_need in failures else key_need
     hiding = shared.keys.hiding_key(topic) if mode is Mode.RECORD and rule.hide_keys else None
     return Sealing(topic, rule, mode, key, hiding, settings)
+
+
+def limit_with_room(batch_bytes: int, mode: Mode) -> int:
+    """Return the `max.message.bytes` that takes any batch of so many bytes once it is sealed in a mode.
+
+    BATCH: an eighth covers the stubs of records of a few bytes, which shrink to one byte each; 4 KiB the envelope.
+    RECORD: each record has an envelope of its own. Four times covers those of 60 bytes and more.
+    """
+    if mode is Mode.RECORD:
+        return 4 * batch_bytes
+    return batch_bytes + batch_bytes // 8 + 4096
 
 
 def find_limit_need(sealing: Sealing, sizes: Iterable[int]) -> MessageLimitNeed | None:

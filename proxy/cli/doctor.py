@@ -84,8 +84,9 @@ def _login(settings: "Settings") -> str:
 
 
 def _look_at(topic: str, settings: "TopicSettings | Exception", policy: "Policy") -> list[Finding]:
+    from kveil.proxy.apis.sealing import limit_with_room, sealing_mode
     from kveil.proxy.config import Mode
-    from kveil.proxy.topics import DEFAULT_MAX_MESSAGE_BYTES, limit_with_room, sealing_mode
+    from kveil.proxy.topics import DEFAULT_MAX_MESSAGE_BYTES
 
     if isinstance(settings, Exception):
         return [Finding(about=topic, ok=False, text=f"its settings can't be read: {settings}")]

@@ -94,7 +94,8 @@ class _Limit(NamedTuple):
 
 def _limits(found: "Mapping[str, TopicSettings | Exception]", policy: "Policy", batch_bytes: int) -> dict[str, _Limit]:
     """The limits of the topics whose settings could be read."""
-    from kveil.proxy.topics import TopicSettings, limit_with_room, sealing_mode
+    from kveil.proxy.apis.sealing import limit_with_room, sealing_mode
+    from kveil.proxy.topics import TopicSettings
 
     limits = {}
     for topic, settings in found.items():
