@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kveil.proxy.addresses import Brokers, Endpoint, LocalPlaces
+from kveil.proxy.admin.metrics import Metrics
 from kveil.proxy.config import Direction, Settings
 from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.listener_login import ListenerLogin
@@ -30,6 +31,7 @@ class Shared:
     topic_settings: SettingsCache
     awaited_keys: dict[str, OpeningKeyNeed] = field(default_factory=dict)
     """By topic: a key that could not be had when a share group's records needed it."""
+    metrics: Metrics = field(default_factory=Metrics)
     now: Callable[[], float]
     """A monotonic clock, in seconds."""
     unix_time: Callable[[], float]

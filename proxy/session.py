@@ -119,6 +119,7 @@ class Session:
             return None
         header = read_request_header(frame)
         self._check_allowed(header)
+        self.connection.shared.metrics.requests[header.api_key] += 1
         if header.api_key not in _LOGIN_APIS:
             login.ordinary_request_sent()
         if header.client_id is not None:

@@ -12,7 +12,7 @@ from kveil.protocol.kafka.primitives import Buffer, write_bytes_length
 from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker, splice
 from kveil.proxy.apis.access import check_access, may
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
-from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
+from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome, gift_need
 from kveil.proxy.apis.opening import FetchedRecords, Room
 from kveil.proxy.config import Direction
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
@@ -131,15 +131,25 @@ class Fetch(Exchange):
         try:
             pieces = open_records(found.records, self._room)
         except Refused as error:
+            self.connection.shared.metrics.refusals[error.code] += 1
             code = Edit(*found.error_span, [error.code.to_bytes(2, "big")])
             return [code, Edit(start, end, [write_bytes_length(0, compact=compact)])]
         return [Edit(start, end, [write_bytes_length(sum(map(len, pieces)), compact=compact), *pieces])]
 
 
 def name_needs(exchange: Exchange, topic_ids: Any) -> list[Need]:
-    """Return the needs of names for those ids that aren't known and weren't asked for in vain."""
-    find = exchange.connection.shared.topic_names.find
-    needs = [TopicNameNeed(topic_id) for topic_id in topic_ids if topic_id is not None and find(topic_id) is None]
+    """Return what isn't known of the ids and wasn't asked for in vain: their names; of plain topics, who was told."""
+    connection, needs = exchange.connection, list[Need]()
+    names = connection.shared.topic_names
+    for topic_id in topic_ids:
+        if topic_id is None:
+            continue
+        name = names.find(topic_id)
+        if name is None:
+            needs.append(TopicNameNeed(topic_id))
+        elif names.is_copy and not names.was_given(connection.client, topic_id):
+            gift = None if connection.shared.policy.rule_for(name).seal else gift_need(exchange, topic_id)
+            needs += [] if gift is None else [gift]
     return [need for need in needs if need not in exchange.failures]
 
 

@@ -159,7 +159,7 @@ class FetchedRecords:
         pieces: list[Buffer] = []
         for position, batch in enumerate(self._batches):
             try:
-                pieces += self._open(batch, room)
+                pieces += self._counted(batch, self._open(batch, room))
             except KeyUnavailable as error:
                 if pieces and not whole:
                     break
@@ -193,6 +193,11 @@ class FetchedRecords:
             extra_headers=rule.pass_headers,
         )
         return room.take(pieces, sealed.header)
+
+    def _counted(self, batch: _Batch, opened: list[Buffer]) -> list[Buffer]:
+        if batch.sealed is not None and batch.header is not None:
+            self._connection.shared.metrics.count_opened(batch.header.record_count, sum(map(len, opened)))
+        return opened
 
     # What doesn't open -------------------------------------------------------------------------------------------
 

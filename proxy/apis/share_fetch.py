@@ -161,6 +161,7 @@ class ShareFetch(Exchange):
         except Refused as error:
             if error.code in _RETRIABLE:
                 raise CloseConnection(f"acquired records can't be opened for now: {error.reason}") from error
+            self.connection.shared.metrics.refusals[error.code] += 1
             return [
                 Edit(*found.error_span, [error.code.to_bytes(2, "big")]),
                 Edit(start, end, [write_bytes_length(0, compact=True)]),
