@@ -91,8 +91,10 @@ class Fetch(Exchange):
         return Answer(frame=encode_response(key, version, self.header.correlation_id, values))
 
     def response_needs(self, frame: memoryview) -> Sequence[Need]:
-        """Return the keys of the answer's envelopes, where they aren't known."""
+        """Return what isn't known of the answer's topics, then the keys of its envelopes."""
         self._walked = self.response_walker(frame)
+        if told := told_needs(self, [topic_id for _, topic_id, _ in self._walked.values[1] or ()]):
+            return told
         self._found = list(self._find(frame, self._walked.values[1]))
         needs: dict[Need, None] = {}
         for found in self._found:
@@ -138,19 +140,28 @@ class Fetch(Exchange):
 
 
 def name_needs(exchange: Exchange, topic_ids: Any) -> list[Need]:
-    """Return what isn't known of the ids and wasn't asked for in vain: their names; of plain topics, who was told."""
-    connection, needs = exchange.connection, list[Need]()
-    names = connection.shared.topic_names
-    for topic_id in topic_ids:
-        if topic_id is None:
-            continue
-        name = names.find(topic_id)
-        if name is None:
-            needs.append(TopicNameNeed(topic_id))
-        elif names.is_copy and not names.was_given(connection.client, topic_id):
-            gift = None if connection.shared.policy.rule_for(name).seal else gift_need(exchange, topic_id)
-            needs += [] if gift is None else [gift]
+    """Return the needs of names for those ids that aren't known and weren't asked for in vain."""
+    find = exchange.connection.shared.topic_names.find
+    needs = [TopicNameNeed(topic_id) for topic_id in topic_ids if topic_id is not None and find(topic_id) is None]
     return [need for need in needs if need not in exchange.failures]
+
+
+def told_needs(exchange: Exchange, topic_ids: Sequence[bytes | None]) -> list[Need]:
+    """Return what other workers may know of an answer's ids: names, and of plain topics whether the client was told.
+
+    At the answer, since a session's later requests name no topics, and may come over another connection.
+    """
+    connection = exchange.connection
+    names, rule_for = connection.shared.topic_names, connection.shared.policy.rule_for
+    if not names.is_copy:
+        return []
+    needs = name_needs(exchange, topic_ids)
+    for topic_id in topic_ids:
+        name = None if topic_id is None else names.find(topic_id)
+        if name is not None and not rule_for(name).seal and not names.was_given(connection.client, topic_id or b""):
+            gift = gift_need(exchange, topic_id or b"")
+            needs += [] if gift is None else [gift]
+    return needs
 
 
 def find_records(

@@ -16,7 +16,7 @@ from kveil.protocol.kafka.primitives import Buffer, write_array_length, write_by
 from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker, splice
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
-from kveil.proxy.apis.fetch import NO_RECORDS_HERE, find_records, name_needs, open_records
+from kveil.proxy.apis.fetch import NO_RECORDS_HERE, find_records, name_needs, open_records, told_needs
 from kveil.proxy.apis.opening import FetchedRecords, Room
 from kveil.proxy.apis.share_access import RefusedShares, add_refused, refused_shares, refused_topic
 from kveil.proxy.config import Direction
@@ -122,6 +122,8 @@ class ShareFetch(Exchange):
     def response_needs(self, frame: memoryview) -> Sequence[Need]:
         """Return the keys of the answer's envelopes, where they aren't known."""
         self._walked = self.response_walker(frame)
+        if told := told_needs(self, [topic_id for topic_id, _ in self._walked.values[1] or ()]):
+            return told
         self._found = []
         needs: dict[Need, None] = {}
         for topic_id, partitions in self._walked.values[1] or ():
