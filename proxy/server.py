@@ -3,8 +3,8 @@
 import asyncio
 import signal
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 import uvloop
 
@@ -33,9 +33,14 @@ def serve(settings: Settings) -> int:
     """
     keep_freed_memory()
     take_open_files(settings)
-    uvloop.run(_serve(share(settings)))
+    run_loop(_serve(share(settings)))
     _log.info("stopped")
     return 0
+
+
+def run_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Run an event loop until the work is done."""
+    uvloop.run(work)
 
 
 async def _serve(shared: Shared) -> None:

@@ -8,15 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-import uvloop
-
 from kveil.proxy import log
 from kveil.proxy.addresses import Brokers, Endpoint
 from kveil.proxy.agreed_names import NAME_LENGTH, AgreedNames
 from kveil.proxy.config import Settings
 from kveil.proxy.net.accepting import Take
 from kveil.proxy.net.doors import Arrival
-from kveil.proxy.server import Server, share
+from kveil.proxy.server import Server, run_loop, share
 from kveil.proxy.topics import SettingsCache
 from kveil.proxy.workers.channel import Message
 from kveil.proxy.workers.link import ParentLink
@@ -37,7 +35,7 @@ def run_worker(settings: Settings, number: int, sock: socket.socket) -> int:
     :raises ConfigError, KeyFileError, UsersFileError: a file can't be used.
     """
     log.bind_everywhere(worker=number)
-    uvloop.run(_Worker(settings, sock).run())
+    run_loop(_Worker(settings, sock).run())
     return 0
 
 
