@@ -1,5 +1,6 @@
 """`workers: 2` before a real broker: clients are spread, and all see one Kveil."""
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ COUNT = 500
 RULES = [{"match": "plain-*", "seal": "none"}, {"match": "*", "mode": "batch"}]
 FETCH_BY_ID = 13
 UNKNOWN_TOPIC_ID = 100
+INVALID_RECORD = 87
 TOPIC, SET = 2, 0
 
 
@@ -109,17 +111,32 @@ def test_a_plain_topics_id_that_the_other_worker_gave(kafka: Cluster, proxy: Pro
         assert fetch_by_id(stranger, known.topic_id.bytes) == (UNKNOWN_TOPIC_ID, b"")
 
 
+def test_a_broker_that_one_worker_has_met(kafka: Cluster, proxy: Proxy, topic: str):
+    """Clients at its port may produce at once, whichever worker they get; also one that was started later."""
+    kafka.create_topic(topic)
+    with RawClient(proxy.bootstrap) as first:
+        first.metadata(topic)
+    os.kill(worker_pids(proxy)[2], signal.SIGKILL)
+    wait_until(lambda: len(proxy.events("worker_ready")) == 3)
+    node = f"127.0.0.1:{proxy.port + 1}"
+    with RawClient(node) as one, RawClient(node) as another:
+        for client in (one, another):
+            assert client.produce({topic: {0: batch([b"v"])}})[topic, 0][0] == 0
+        assert [worker["connections"] for worker in metrics(proxy)["workers"]] == [1, 1]
+
+
 def test_settings_that_change_by_way_of_one_worker(kafka: Cluster, topic: str):
     """A topic becomes compacted: the other worker seals its records one by one from then on."""
     kafka.create_topic(topic)
     with kveil_proxy(kafka.bootstrap, config=WORKERS) as proxy, one_client_each(proxy) as (first, second):
         for client in (first, second):
-            assert client.produce({topic: {0: batch([b"v"])}})[topic, 0][0] == 0
+            assert client.produce({topic: {0: batch([b"v"] * 3)}})[topic, 0][0] == 0
         change = {"name": "cleanup.policy", "config_operation": SET, "value": "compact"}
         resource = {"resource_type": TOPIC, "resource_name": topic, "configs": [change]}
         first.ask(ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, {"resources": [resource], "validate_only": False})
-        wait_until(lambda: kafka.topic_config(topic)["cleanup.policy"] == "compact")
-        assert second.produce({topic: {0: batch([b"v"])}})[topic, 0][0] == 0
+        with RawClient(kafka.bootstrap) as direct:
+            wait_until(lambda: direct.produce({topic: {0: batch([b"v"], key=None)}})[topic, 0][0] == INVALID_RECORD)
+        assert second.produce({topic: {0: batch([b"v"] * 3)}})[topic, 0][0] == 0
         assert not proxy.events("produce_refused")
 
 

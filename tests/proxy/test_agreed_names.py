@@ -205,5 +205,5 @@ class TestAsking:
     def test_a_name_that_no_topic_has(self, workers):
         talk = workers.worker()
         tell(talk, ("x" * (NAME_LENGTH + 1), ID))
-        assert workers.asked == []
+        assert (workers.asked, talk.needed) == ([], [])
         assert talk.shared.topic_names.find(ID) is None

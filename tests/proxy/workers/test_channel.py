@@ -1,9 +1,11 @@
 """The channel: messages arrive whole and in order, each with its socket, and nobody is blocked or fed without end."""
 
+import json
 import os
 import resource
 import selectors
 import socket
+import struct
 
 import pytest
 
@@ -88,7 +90,7 @@ def test_nobody_is_blocked_by_a_side_that_does_not_read(ends, carried):
     for number in range(0, 20, 2):
         near.send("agree", number=number, names=names)
         others[number + 1], mine = carried()
-        near.send("take", sock=mine, number=number + 1)
+        near.send("take", sock=mine, number=number + 1, more="x" * 300_000)  # which doesn't go out at once
     assert near.is_waiting
     messages = receive_all(near, far, 20)
     assert not near.is_waiting
@@ -153,7 +155,9 @@ def test_a_socket_that_is_lost_for_want_of_files(ends, carried):
     """Its message comes without, and those behind it with their own."""
     near, far = ends
     (_, lost), (other, kept) = carried(), carried()
-    near.send("take", sock=lost, number=1)
+    raw = socket.socket(fileno=os.dup(near.fileno()))
+    data = channel_data("take", number=1)
+    socket.send_fds(raw, [data[:5]], [lost.fileno()])  # its rest comes later, in one piece with the next
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     spare = socket.socket()
     with spare:
@@ -165,10 +169,19 @@ def test_a_socket_that_is_lost_for_want_of_files(ends, carried):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for sock in blockers:
                 sock.close()
+    raw.sendall(data[5:])
     near.send("take", sock=kept, number=2)
     messages += far.receive()
     assert [(message.values["number"], message.sock is None) for message in messages] == [(1, True), (2, False)]
     assert leads_to(messages[1].sock, other)
+    raw.close()
+    lost.close()
+
+
+def channel_data(kind, **values):
+    """The bytes of a message that has a socket."""
+    text = json.dumps({"kind": kind, **values}).encode()
+    return struct.pack(">I?", len(text), True) + text
 
 
 def _fill():

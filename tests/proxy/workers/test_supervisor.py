@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from kveil.proxy.net.doors import Arrival
+from kveil.proxy.workers.processes import SIGNALS, WorkerProcess
+from kveil.proxy.workers.supervisor import Supervisor
+from tests.support.doors import listener_settings
 from tests.support.ports import reserved_port_range
 from tests.support.processes import Child
 from tests.support.waiting import wait_until
@@ -105,6 +109,33 @@ def test_sums_stay_when_workers_die(scripted):
     wait_until(lambda: total() == 2)
     scripted.connect(b"x")
     wait_until(lambda: total() == 3)
+
+
+def test_workers_are_heard_between_a_clients_coming_and_its_handing_over(monkeypatch):
+    """Also if one spoke after the parent last looked, and before the client connected."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    calls = []
+
+    class Crew:
+        workers = (WorkerProcess(number=1, pid=0, channel=None),)  # type: ignore[arg-type]
+
+        def attend(self, worker):
+            calls.append("attend")
+
+        def send(self, worker, kind, **values):
+            calls.append(kind)
+
+    with reserved_port_range(3) as port, socket.socket() as client:
+        supervisor = Supervisor(listener_settings(port), lambda number, sock: 0)
+        try:
+            monkeypatch.setattr(supervisor, "_crew", Crew())
+            supervisor._balance.add(1)
+            assert supervisor._hand_over(Arrival(0, None, client, "127.0.0.1"))
+        finally:
+            supervisor._close_everything()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    assert calls == ["attend", "take"]
 
 
 def test_the_end(scripted):
