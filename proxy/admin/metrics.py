@@ -6,11 +6,12 @@ can be sent and summed as they are.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from kveil.protocol.kafka.api_table import API_TABLE
+from kveil.protocol.kafka.primitives import Buffer
 from kveil.proxy.errors import ErrorCode
 
 Samples = Mapping[str, int]
@@ -45,11 +46,12 @@ class Metrics:
         self.sealed_records += records
         self.sealed_bytes += nbytes
 
-    def count_opened(self, records: int, nbytes: int) -> None:
-        """Count one batch."""
+    def count_opened(self, records: int, pieces: Iterable[Buffer]) -> None:
+        """Count one batch, which is delivered as these pieces."""
         self.opened_batches += 1
         self.opened_records += records
-        self.opened_bytes += nbytes
+        for piece in pieces:
+            self.opened_bytes += len(piece)
 
     def samples(self) -> dict[str, int]:
         """Return every counter by its name."""

@@ -93,8 +93,10 @@ class Fetch(Exchange):
     def response_needs(self, frame: memoryview) -> Sequence[Need]:
         """Return what isn't known of the answer's topics, then the keys of its envelopes."""
         self._walked = self.response_walker(frame)
-        if told := told_needs(self, [topic_id for _, topic_id, _ in self._walked.values[1] or ()]):
-            return told
+        if self.connection.shared.topic_names.is_copy:
+            told = told_needs(self, [topic_id for _, topic_id, _ in self._walked.values[1] or ()])
+            if told:
+                return told
         self._found = list(self._find(frame, self._walked.values[1]))
         needs: dict[Need, None] = {}
         for found in self._found:
@@ -153,8 +155,6 @@ def told_needs(exchange: Exchange, topic_ids: Sequence[bytes | None]) -> list[Ne
     """
     connection = exchange.connection
     names, rule_for = connection.shared.topic_names, connection.shared.policy.rule_for
-    if not names.is_copy:
-        return []
     needs = name_needs(exchange, topic_ids)
     for topic_id in topic_ids:
         name = None if topic_id is None else names.find(topic_id)

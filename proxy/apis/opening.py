@@ -157,9 +157,13 @@ class FetchedRecords:
         :raises Refused: there are none to return.
         """
         pieces: list[Buffer] = []
+        metrics = self._connection.shared.metrics
         for position, batch in enumerate(self._batches):
             try:
-                pieces += self._counted(batch, self._open(batch, room))
+                opened = self._open(batch, room)
+                if batch.sealed is not None:
+                    metrics.count_opened(batch.sealed.header.record_count, opened)
+                pieces += opened
             except KeyUnavailable as error:
                 if pieces and not whole:
                     break
@@ -193,11 +197,6 @@ class FetchedRecords:
             extra_headers=rule.pass_headers,
         )
         return room.take(pieces, sealed.header)
-
-    def _counted(self, batch: _Batch, opened: list[Buffer]) -> list[Buffer]:
-        if batch.sealed is not None and batch.header is not None:
-            self._connection.shared.metrics.count_opened(batch.header.record_count, sum(map(len, opened)))
-        return opened
 
     # What doesn't open -------------------------------------------------------------------------------------------
 

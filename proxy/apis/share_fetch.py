@@ -122,8 +122,10 @@ class ShareFetch(Exchange):
     def response_needs(self, frame: memoryview) -> Sequence[Need]:
         """Return the keys of the answer's envelopes, where they aren't known."""
         self._walked = self.response_walker(frame)
-        if told := told_needs(self, [topic_id for topic_id, _ in self._walked.values[1] or ()]):
-            return told
+        if self.connection.shared.topic_names.is_copy:
+            told = told_needs(self, [topic_id for topic_id, _ in self._walked.values[1] or ()])
+            if told:
+                return told
         self._found = []
         needs: dict[Need, None] = {}
         for topic_id, partitions in self._walked.values[1] or ():

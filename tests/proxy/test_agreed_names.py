@@ -13,6 +13,7 @@ from kveil.proxy.errors import CloseConnection, ErrorCode
 from kveil.proxy.needs import AgreementNeed, GiftNeed, TopicNameNeed
 from kveil.proxy.workers import shared_state
 from kveil.proxy.workers.shared_state import SharedNames, SharedState
+from tests.support.conversation import read_response
 from tests.support.fetching import fetch
 from tests.support.producing import PRODUCE, answered, sent
 from tests.support.records import client_batch, produced
@@ -20,6 +21,7 @@ from tests.support.records import client_batch, produced
 ID, OTHER = bytes(range(16)), bytes(range(1, 17))
 PLAIN = [{"match": "logs", "seal": "none"}]
 METADATA = 3
+SHARE_FETCH = 78
 VERSION = 12
 UNKNOWN = ErrorCode.UNKNOWN_TOPIC_ID
 
@@ -73,6 +75,20 @@ def produce(talk, topic_id=ID):
     return "plain" if sent(talk)[topic_id, 0] == batch else "sealed"
 
 
+def share_fetch(talk, records):
+    """Error and records that a member of a share group gets."""
+    number = talk.client(SHARE_FETCH, 1, {"topics": []})
+    partition = {
+        "partition_index": 0,
+        "records": records,
+        "acquired_records": [{"first_offset": 0, "last_offset": 2, "delivery_count": 1}],
+        "current_leader": {"leader_id": 1, "leader_epoch": 1},
+    }
+    talk.broker(SHARE_FETCH, 1, number, {"responses": [{"topic_id": ID, "partitions": [partition]}]})
+    ((part,),) = (topic.partitions for topic in read_response(SHARE_FETCH, 1, talk.to_client[0]).responses)
+    return int(part.error_code), bytes(part.records or b"")
+
+
 def is_refused(talk, *names):
     """Whether the connection ends on these names."""
     with structlog.testing.capture_logs(), pytest.raises(CloseConnection, match="a second name"):
@@ -113,6 +129,17 @@ class TestWhatOneWasTold:
     def test_fetching_what_another_client_was_told(self, workers):
         tell(workers.worker(), ("logs", ID), client_id="another")
         assert fetch(workers.worker(), {ID: {0: client_batch()}}, version=17)[ID, 0] == (UNKNOWN, b"")
+
+    def test_share_groups(self, workers):
+        tell(workers.worker(), ("logs", ID))
+        tell(workers.worker(), ("logs", ID), client_id="another")
+        batch = client_batch()
+        assert share_fetch(workers.worker(), batch) == (0, batch)
+
+    def test_share_groups_of_another_client(self, workers):
+        tell(workers.worker(), ("logs", ID), client_id="another")
+        with pytest.raises(CloseConnection, match="was not told this topic id"):
+            share_fetch(workers.worker(), client_batch())
 
     def test_an_id_that_nobody_was_told_is_asked_of_the_broker(self, workers):
         talk, later = workers.worker(), workers.worker()
