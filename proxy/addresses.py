@@ -5,7 +5,7 @@ Brokers' places are predictable: the listener's own port + 1 + node id, for node
 they are known before any broker is, and stay over restarts.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Address
 from typing import NamedTuple, Protocol
 
@@ -33,12 +33,25 @@ class UnreachableNode(Exception):
 class Brokers:
     """Where the brokers are, learnt from every answer that says so. Shared by all connections of a process."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[int, Endpoint], None] | None = None) -> None:
+        """`tell` hears of each new address: other workers are to know it too."""
         self._endpoints: dict[int, Endpoint] = {}
+        self._tell = tell
 
     def learn(self, node_id: int, endpoint: Endpoint) -> None:
         """Take note of a broker's address. The newest counts: brokers move."""
+        if self._endpoints.get(node_id) != endpoint:
+            self._endpoints[node_id] = endpoint
+            if self._tell is not None:
+                self._tell(node_id, endpoint)
+
+    def hear(self, node_id: int, endpoint: Endpoint) -> None:
+        """Take note of an address that another worker has learnt."""
         self._endpoints[node_id] = endpoint
+
+    def all(self) -> Mapping[int, Endpoint]:
+        """Return every address that is known."""
+        return self._endpoints
 
     def find(self, node_id: int) -> Endpoint | None:
         """Return the broker's address, None if no answer has named it yet."""

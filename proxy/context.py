@@ -9,6 +9,7 @@ from typing import Any
 
 from kveil.protocol.kafka.framing import KeptBuffers
 from kveil.proxy.addresses import Brokers, Endpoint, LocalPlaces
+from kveil.proxy.admin.metrics import Metrics
 from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Direction, Settings
 from kveil.proxy.keys.ring import KeyRing
@@ -34,6 +35,7 @@ class Shared:
     """By topic: a key that could not be had when a share group's records needed it."""
     kept_buffers: KeptBuffers = field(default_factory=KeptBuffers)
     budget: BufferBudget
+    metrics: Metrics = field(default_factory=Metrics)
     now: Callable[[], float]
     """A monotonic clock, in seconds."""
     unix_time: Callable[[], float]

@@ -20,7 +20,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from kveil.proxy.secret import REDACTED, Secret
 
-__all__ = ["RepeatLimit", "Secret", "configure", "get_logger", "log_limited"]
+__all__ = ["RepeatLimit", "Secret", "bind_everywhere", "configure", "get_logger", "log_limited"]
 
 # A line of one kind about one thing is worth reading every so often, not every millisecond.
 REPEAT_SECONDS: Final = 10.0
@@ -42,9 +42,21 @@ def configure(style: str = "auto", level: str = "info", stream: TextIO | None = 
     structlog.configure(
         processors=[*_COMMON, *(_console(colours=out.isatty()) if console else _json())],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(out),  # one write a line: workers' lines don't mix
         cache_logger_on_first_use=False,  # so that a later call still reaches loggers that are in use
     )
+
+
+_everywhere: dict[str, object] = {}
+
+
+def bind_everywhere(**values: object) -> None:
+    """Puts values on every line of this process from now on."""
+    _everywhere.update(values)
+
+
+def _bound(_logger: object, _method: str, event: EventDict) -> EventDict:
+    return {**event, **_everywhere} if _everywhere else event
 
 
 def redact(value: object, depth: int = REDACTION_DEPTH) -> object:
@@ -70,6 +82,7 @@ def _redacted(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 
 _COMMON: Final[tuple[Processor, ...]] = (
+    _bound,
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     _redacted,

@@ -1,11 +1,13 @@
 """What the rewriting of a frame may have to wait for. Values: the shell decides how to get them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.sasl.server.scram import ScramCredential, ScramHash, is_password
 from kveil.proxy.policy import Rule
 from kveil.proxy.secret import Secret
+from kveil.proxy.topics import TopicName
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,24 @@ class TopicSettingsNeed:
 class TopicNameNeed:
     """The name that a topic id stands for."""
 
+    topic_id: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AgreementNeed:
+    """That all workers know topic ids by these names, before the client is told them. It is always met, though the
+    ids may turn out to have other names.
+    """
+
+    client: object
+    names: Sequence[TopicName]
+
+
+@dataclass(frozen=True, slots=True)
+class GiftNeed:
+    """That the client was told a topic id, by way of another worker."""
+
+    client: object
     topic_id: bytes
 
 
@@ -87,5 +107,13 @@ class PasswordNeed:
 
 
 Need = (
-    TopicSettingsNeed | TopicNameNeed | MessageLimitNeed | SealingKeyNeed | OpeningKeyNeed | RecordsNeed | PasswordNeed
+    TopicSettingsNeed
+    | TopicNameNeed
+    | AgreementNeed
+    | GiftNeed
+    | MessageLimitNeed
+    | SealingKeyNeed
+    | OpeningKeyNeed
+    | RecordsNeed
+    | PasswordNeed
 )

@@ -84,6 +84,7 @@ class Session:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self._counts = connection.shared.metrics.requests
         self.to_broker: list[Buffer] = []
         self.to_client: list[Buffer] = []
         self.parked_request: Parked | None = None
@@ -140,6 +141,7 @@ class Session:
             return None
         header = read_request_header(frame)
         self._check_allowed(header)
+        self._counts[header.api_key] += 1
         if header.api_key not in _LOGIN_APIS:
             login.ordinary_request_sent()
         if header.client_id is not None:

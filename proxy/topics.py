@@ -5,8 +5,9 @@ the client that was given it.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 MAX_NAMES = 1_000_000
 """Topic ids, and pairs of client and topic id, that are remembered: a bound on what a broker that invents topics can
@@ -36,8 +37,19 @@ class TopicSettings:
         return "compact" in self.cleanup_policy
 
 
+TopicName = tuple[str, bytes]
+"""A name, and the topic id that it goes with."""
+
+
 class TopicNames:
-    """Topic ids and their names (KIP-516), shared by all connections of a process."""
+    """Topic ids and their names (KIP-516), shared by all connections of a process.
+
+    One process answers for itself. A worker's names (`agreed_names`) are a copy of what its parent holds for all: there
+    the methods below that wait, wait for the parent.
+    """
+
+    is_copy: ClassVar[bool] = False
+    """Whether somebody else may know what isn't known here."""
 
     def __init__(self) -> None:
         self._names: dict[bytes, str] = {}
@@ -69,12 +81,27 @@ class TopicNames:
         """Whether this client was told the id's name."""
         return (client, topic_id) in self._given
 
+    def unagreed(self, client: object, names: Iterable[TopicName]) -> Sequence[TopicName]:  # noqa: ARG002
+        """Return the names that must be agreed before this client is told them."""
+        return ()
+
+    async def agree(self, client: object | None, names: Sequence[TopicName]) -> None:
+        """Agree on the names with the other workers, and note them as given to the client, if one is named."""
+
+    async def look_up(self, topic_ids: Sequence[bytes]) -> None:
+        """Learn the names that the other workers know of these ids."""
+
+    async def look_for_gift(self, client: object, topic_id: bytes) -> None:
+        """Learn whether the client was told the id by way of another worker."""
+
 
 class SettingsCache:
     """Topic settings, each for a limited time: admins and brokers change them where the proxy can't see it."""
 
-    def __init__(self, lifetime_seconds: float) -> None:
+    def __init__(self, lifetime_seconds: float, tell: Callable[[Sequence[str]], None] | None = None) -> None:
+        """`tell` hears of the topics that somebody changes: other workers have settings of them too."""
         self._lifetime = lifetime_seconds
+        self._tell = tell
         self._entries: dict[str, tuple[float, TopicSettings]] = {}
         self._doubts: dict[str, float] = {}
 
@@ -89,8 +116,14 @@ class SettingsCache:
         """Keep the settings for their lifetime."""
         self._entries[topic] = (now + self._lifetime, settings)
 
-    def drop(self, topics: Iterable[str]) -> None:
+    def drop(self, topics: Sequence[str]) -> None:
         """Forget the settings: somebody changes them."""
+        self.forget(topics)
+        if self._tell is not None and topics:
+            self._tell(topics)
+
+    def forget(self, topics: Iterable[str]) -> None:
+        """Forget the settings, and tell nobody."""
         for topic in topics:
             self._entries.pop(topic, None)
 
@@ -103,7 +136,7 @@ class SettingsCache:
         doubted_at = self._doubts.get(topic)
         if doubted_at is not None and sealed_at < doubted_at:
             return True
-        self.drop([topic])
+        self.forget([topic])
         if doubted_at is not None and now < doubted_at + self._lifetime:
             return False
         self._doubts[topic] = now

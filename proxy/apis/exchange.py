@@ -13,7 +13,7 @@ from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.splice import Edit, FrozenShape, Walked, Walker, request_walker, response_walker
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import CloseConnection
-from kveil.proxy.needs import Need, ReadRecords, RecordsNeed
+from kveil.proxy.needs import GiftNeed, Need, ReadRecords, RecordsNeed
 
 _MS_MAX = 2**31 - 1
 
@@ -108,3 +108,10 @@ class Exchange:
                 raise CloseConnection("a topic without a name")
             return name
         return self.connection.shared.topic_names.find(topic_id)
+
+
+def gift_need(exchange: Exchange, topic_id: bytes) -> GiftNeed | None:
+    """Return the need of an id that this client was not told here, None where asking the other workers is no use."""
+    connection = exchange.connection
+    need = GiftNeed(connection.client, topic_id)
+    return need if connection.shared.topic_names.is_copy and need not in exchange.failures else None

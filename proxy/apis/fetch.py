@@ -12,7 +12,7 @@ from kveil.protocol.kafka.primitives import Buffer, write_bytes_length
 from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker, splice
 from kveil.proxy.apis.access import check_access, may
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
-from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
+from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome, gift_need
 from kveil.proxy.apis.opening import STEP_BYTES, FetchedRecords, Room
 from kveil.proxy.config import Direction
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
@@ -91,8 +91,12 @@ class Fetch(Exchange):
         return Answer(frame=encode_response(key, version, self.header.correlation_id, values))
 
     def response_needs(self, frame: memoryview) -> Sequence[Need]:
-        """Return the keys of the answer's envelopes, where they aren't known."""
+        """Return what isn't known of the answer's topics, then the keys of its envelopes."""
         self._walked = self.response_walker(frame)
+        if self.connection.shared.topic_names.is_copy:
+            told = told_needs(self, [topic_id for _, topic_id, _ in self._walked.values[1] or ()])
+            if told:
+                return told
         self._found = list(self._find(frame, self._walked.values[1]))
         self._room = Room()
         needs: dict[Need, None] = {}
@@ -135,6 +139,7 @@ class Fetch(Exchange):
         try:
             pieces = open_records(found.records, self._room)
         except Refused as error:
+            self.connection.shared.metrics.refusals[error.code] += 1
             code = Edit(*found.error_span, [error.code.to_bytes(2, "big")])
             return [code, Edit(start, end, [write_bytes_length(0, compact=compact)])]
         return [Edit(start, end, [write_bytes_length(sum(map(len, pieces)), compact=compact), *pieces])]
@@ -145,6 +150,22 @@ def name_needs(exchange: Exchange, topic_ids: Any) -> list[Need]:
     find = exchange.connection.shared.topic_names.find
     needs = [TopicNameNeed(topic_id) for topic_id in topic_ids if topic_id is not None and find(topic_id) is None]
     return [need for need in needs if need not in exchange.failures]
+
+
+def told_needs(exchange: Exchange, topic_ids: Sequence[bytes | None]) -> list[Need]:
+    """Return what other workers may know of an answer's ids: names, and of plain topics whether the client was told.
+
+    At the answer, since a session's later requests name no topics, and may come over another connection.
+    """
+    connection = exchange.connection
+    names, rule_for = connection.shared.topic_names, connection.shared.policy.rule_for
+    needs = name_needs(exchange, topic_ids)
+    for topic_id in topic_ids:
+        name = None if topic_id is None else names.find(topic_id)
+        if name is not None and not rule_for(name).seal and not names.was_given(connection.client, topic_id or b""):
+            gift = gift_need(exchange, topic_id or b"")
+            needs += [] if gift is None else [gift]
+    return needs
 
 
 def find_records(

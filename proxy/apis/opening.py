@@ -171,9 +171,13 @@ class FetchedRecords:
         :raises Refused: there are none to return.
         """
         pieces: list[Buffer] = []
+        metrics = self._connection.shared.metrics
         for position, batch in enumerate(self._batches):
             try:
-                pieces += self._open(batch, room)
+                opened = self._open(batch, room)
+                if batch.sealed is not None:
+                    metrics.count_opened(batch.sealed.header.record_count, opened)
+                pieces += opened
             except KeyUnavailable as error:
                 if pieces and not whole:
                     break

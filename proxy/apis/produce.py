@@ -12,7 +12,7 @@ from kveil.protocol.kafka.record_batch import HEADER_LENGTH
 from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker, splice
 from kveil.proxy.apis.access import check_access
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
-from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
+from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome, gift_need
 from kveil.proxy.apis.produce_answer import Refusal, answer_refusals, merge_refusals
 from kveil.proxy.apis.produced import seal_batch
 from kveil.proxy.apis.record_errors import record_error_edits
@@ -106,6 +106,8 @@ class Produce(Exchange):
         if rule.seal:
             return find_sealing(topic, rule, connection, self.failures)
         if topic_id is not None and not connection.shared.topic_names.was_given(connection.client, topic_id):
+            if (gift := gift_need(self, topic_id)) is not None:
+                return gift
             return Refused(ErrorCode.UNKNOWN_TOPIC_ID, "this client was not told this topic id by way of the proxy")
         return None
 
@@ -185,6 +187,7 @@ class Produce(Exchange):
     def _log_refusals(self, refusals: Sequence[Refusal]) -> None:
         names = {topic.place: topic.name for topic in self._topics}
         for refusal in refusals:
+            self.connection.shared.metrics.refusals[refusal.code] += 1
             log_limited(
                 self.connection.log.warning,
                 "produce_refused",

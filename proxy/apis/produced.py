@@ -38,7 +38,10 @@ def seal_batch(
         if sealing.settings is not None and sealing.mode is Mode.BATCH:
             check_timestamps(batch, header, sealing.settings, int(connection.shared.unix_time() * 1000))
         connection.shared.keys.note_use(sealing.key, len(batch))
-        return _seal_to_fit(batch, header, sealing, partition=partition, produce_version=produce_version)
+        size = len(batch)
+        pieces = _seal_to_fit(batch, header, sealing, partition=partition, produce_version=produce_version)
+        connection.shared.metrics.count_sealed(header.record_count, size)
+        return pieces
     except BatchRefused as error:
         raise Refused(ErrorCode(error.code), f"the batch is refused: {error}") from error
 

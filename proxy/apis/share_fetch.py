@@ -16,7 +16,14 @@ from kveil.protocol.kafka.primitives import Buffer, write_array_length, write_by
 from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker, splice
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
-from kveil.proxy.apis.fetch import NO_RECORDS_HERE, find_records, name_needs, open_in_steps, open_records
+from kveil.proxy.apis.fetch import (
+    NO_RECORDS_HERE,
+    find_records,
+    name_needs,
+    open_in_steps,
+    open_records,
+    told_needs,
+)
 from kveil.proxy.apis.opening import FetchedRecords, Room
 from kveil.proxy.apis.share_access import RefusedShares, add_refused, refused_shares, refused_topic
 from kveil.proxy.config import Direction
@@ -122,6 +129,10 @@ class ShareFetch(Exchange):
     def response_needs(self, frame: memoryview) -> Sequence[Need]:
         """Return the keys of the answer's envelopes, where they aren't known."""
         self._walked = self.response_walker(frame)
+        if self.connection.shared.topic_names.is_copy:
+            told = told_needs(self, [topic_id for topic_id, _ in self._walked.values[1] or ()])
+            if told:
+                return told
         self._found = []
         self._room = Room()
         needs: dict[Need, None] = {}
@@ -165,6 +176,7 @@ class ShareFetch(Exchange):
         except Refused as error:
             if error.code in _RETRIABLE:
                 raise CloseConnection(f"acquired records can't be opened for now: {error.reason}") from error
+            self.connection.shared.metrics.refusals[error.code] += 1
             return [
                 Edit(*found.error_span, [error.code.to_bytes(2, "big")]),
                 Edit(start, end, [write_bytes_length(0, compact=True)]),

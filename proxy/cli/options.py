@@ -34,6 +34,7 @@ TlsCa = Annotated[
     Path | None,
     typer.Option("--tls-ca", metavar="FILE", help="TLS to the cluster, trusting the roots in this PEM file."),
 ]
+Workers = Annotated[int | None, typer.Option("--workers", metavar="N", help="How many processes serve clients.")]
 LogLevel = Annotated[str | None, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")]
 LogFormat = Annotated[
     str | None,
@@ -52,6 +53,7 @@ class Flags:
     keys: Path | None = None
     tls: bool | None = None
     tls_ca: Path | None = None
+    workers: int | None = None
     log_level: str | None = None
     log_format: str | None = None
 
@@ -60,6 +62,7 @@ _PLAIN_FLAGS: Final = {
     "--upstream": ("upstream", "bootstrap"),
     "--keys": ("keys", "path"),
     "--tls-ca": ("upstream", "tls", "ca"),
+    "--workers": ("workers",),
     "--log-level": ("log", "level"),
     "--log-format": ("log", "format"),
 }

@@ -20,6 +20,7 @@ def producer(
     keys: options.KeyPath = None,
     tls: options.Tls = None,
     tls_ca: options.TlsCa = None,
+    workers: options.Workers = None,
     log_level: options.LogLevel = None,
     log_format: options.LogFormat = None,
 ) -> None:
@@ -34,6 +35,7 @@ def producer(
         keys=keys,
         tls=tls,
         tls_ca=tls_ca,
+        workers=workers,
         log_level=log_level,
         log_format=log_format,
     )

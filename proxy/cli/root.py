@@ -32,15 +32,12 @@ class LazyGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            from kveil.proxy.config.errors import ConfigError
-            from kveil.proxy.keys.errors import KeyFileError
-            from kveil.proxy.users.errors import UsersFileError
+            from kveil.proxy.cli.problems import tell_problem
 
-            if not isinstance(error, ConfigError | KeyFileError | UsersFileError):
+            code = tell_problem(error)
+            if code is None:
                 raise
-            for line in str(error).splitlines():
-                typer.echo(f"kveil: {line}", err=True)
-            raise typer.Exit(error.exit_code) from None
+            raise typer.Exit(code) from None
 
 
 # As in `command_app`, but with completion, and lazy.

@@ -16,6 +16,7 @@ def run(
     keys: options.KeyPath = None,
     tls: options.Tls = None,
     tls_ca: options.TlsCa = None,
+    workers: options.Workers = None,
     log_level: options.LogLevel = None,
     log_format: options.LogFormat = None,
 ) -> None:
@@ -29,6 +30,7 @@ def run(
         keys=keys,
         tls=tls,
         tls_ca=tls_ca,
+        workers=workers,
         log_level=log_level,
         log_format=log_format,
     )

@@ -1,5 +1,7 @@
 """What must hold between settings: rules can be reached, certificates load, and what listeners need."""
 
+import os
+import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -67,9 +69,15 @@ def _check_rules(topics: tuple[TopicRule, ...]) -> Iterator[Problem]:
         seen.setdefault(rule.match, place)
 
 
+def _check_workers(workers: int) -> Iterator[Problem]:
+    if workers > 1 and not (hasattr(os, "fork") and hasattr(socket, "send_fds")):
+        yield Problem(path="workers", text="this system can't hand sockets to processes of one program: leave it at 1")
+
+
 _CHECKS: Final[tuple[tuple[tuple[str, ...], Check], ...]] = (
     (("upstream",), _check_certificates),
     (("upstream",), _check_token_roots),
     *LISTENER_CHECKS,
     (("topics",), _check_rules),
+    (("workers",), _check_workers),
 )

@@ -44,5 +44,8 @@ BROKER_PORTS: Final = 100
 # Each is a listening socket from the start.
 BROKER_PORTS_MOST: Final = 10_000
 
+# More processes than one host's network card and one cluster's brokers keep busy.
+WORKERS_MOST: Final = 64
+
 # A configuration file of this size is the wrong file.
 CONFIG_BYTES: Final = 1024 * 1024

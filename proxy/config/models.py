@@ -213,6 +213,7 @@ class Settings(_Model):
     topics: tuple[TopicRule, ...] = ()
     presets: Annotated[tuple[Preset, ...], list_or_commas] = ()
     skip: Annotated[tuple[SkippedRange, ...], list_or_commas] = ()
+    workers: Annotated[int, Field(ge=1, le=limits.WORKERS_MOST)] = 1
     limits: Limits = Limits()
     log: Log = Log()
 

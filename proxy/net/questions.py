@@ -11,12 +11,12 @@ from kveil.protocol.kafka.errors import FrameError
 from kveil.protocol.kafka.messages import decode_response
 from kveil.protocol.kafka.splice import FrozenShape, Want, response_walker
 from kveil.proxy.admin.audit import audit
-from kveil.proxy.apis.metadata import Metadata, learn_names
+from kveil.proxy.apis.metadata import Metadata, learn_names, named_ids
 from kveil.proxy.apis.topic_configs import limit_change, read_settings, settings_question
 from kveil.proxy.config import Mode
 from kveil.proxy.errors import QuestionFailed
 from kveil.proxy.log import log_limited
-from kveil.proxy.needs import MessageLimitNeed, Need, TopicNameNeed, TopicSettingsNeed
+from kveil.proxy.needs import AgreementNeed, GiftNeed, MessageLimitNeed, Need, TopicNameNeed, TopicSettingsNeed
 from kveil.proxy.session import Parked, Session
 from kveil.proxy.topics import TopicSettings
 
@@ -51,7 +51,19 @@ class Questions:
             if isinstance(need, MessageLimitNeed):
                 await self._note_failures(parked, [need], partial(self._raise_limit, parked, need))
         if ids:
-            await self._note_failures(parked, map(TopicNameNeed, ids), lambda: self._read_names(parked, ids))
+            await self._note_failures(parked, map(TopicNameNeed, ids), lambda: self._find_names(parked, ids))
+        await self._ask_workers(parked)
+
+    async def _ask_workers(self, parked: Parked) -> None:
+        """Meet the needs of what all workers must know alike."""
+        names = self.connection.shared.topic_names
+        for need in parked.needs:
+            if isinstance(need, AgreementNeed):
+                await names.agree(need.client, need.names)
+            elif isinstance(need, GiftNeed):
+                await names.look_for_gift(need.client, need.topic_id)
+                if not names.was_given(need.client, need.topic_id):
+                    parked.failures[need] = QuestionFailed("the client was not told this topic id")
 
     async def _note_failures(self, parked: Parked, needs: Iterable[Need], ask: Callable[[], Any]) -> None:
         try:
@@ -118,6 +130,14 @@ class Questions:
             "grant DESCRIBE_CONFIGS on the topic, or set `mode: batch` in its rule if it isn't compacted",
         )
 
+    async def _find_names(self, parked: Parked, ids: list[bytes]) -> None:
+        """Learn the names of topic ids: from another worker that knows them, else from the broker."""
+        names = self.connection.shared.topic_names
+        await names.look_up(ids)
+        unknown = [topic_id for topic_id in ids if names.find(topic_id) is None]
+        if unknown:
+            await self._read_names(parked, unknown)
+
     async def _read_names(self, parked: Parked, ids: list[bytes]) -> None:
         """Learn the names of topic ids (Metadata by id, KIP-516)."""
         version = await self.version(ApiKey.METADATA)
@@ -130,9 +150,11 @@ class Questions:
         frame = await self.ask(ApiKey.METADATA, version, values)
         (throttle_ms, topics), _ = response_walker(ApiKey.METADATA, version, _NAMES)(frame)
         parked.throttle_ms += throttle_ms
-        learnt = learn_names(topics, self.connection)
+        names = self.connection.shared.topic_names
+        await names.agree(None, list(named_ids(topics)))
+        learn_names(topics, self.connection)
         missing = QuestionFailed("the broker knows no such topic id")
-        parked.failures.update({TopicNameNeed(topic_id): missing for topic_id in ids if topic_id not in learnt})
+        parked.failures.update({TopicNameNeed(topic_id): missing for topic_id in ids if names.find(topic_id) is None})
 
     async def version(self, api_key: int, limit: int = 32767) -> int | None:
         """Return the highest version up to `limit` that both this broker and the proxy can, None if there is none."""

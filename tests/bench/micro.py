@@ -28,7 +28,7 @@ from kveil.protocol.kafka.splice import Edit, request_walker, response_walker, s
 from kveil.proxy.apis.fetch import Fetch
 from kveil.proxy.apis.metadata import Metadata
 from kveil.proxy.apis.produce import Produce
-from kveil.proxy.server import _keep_freed_memory
+from kveil.proxy.process import keep_freed_memory
 from tests.bench.whole_way import fetch_call, produce_call
 
 REPEATS = 40
@@ -220,7 +220,7 @@ def main(given: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.micro", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer kinds of batches")
     options = parser.parse_args(given)
-    _keep_freed_memory()  # as the proxy does; page faults would be all that is seen
+    keep_freed_memory()  # as the proxy does; page faults would be all that is seen
     console = Console(highlight=False)
     batches = BATCHES[:3] if options.quick else BATCHES
     table = Table("records", "bytes of each", "batch bytes", "", "us", "CPU-s/GB", box=None)

@@ -9,8 +9,10 @@ import pytest
 from confluent_kafka import ShareConsumer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
+from kveil.proxy.context import Shared
 from kveil.proxy.keys.errors import KeyUnavailable
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
+from kveil.proxy.net.accepting import Accepting
 from kveil.proxy.server import Server
 from tests.support.clients import Record, librdkafka, librdkafka_produce
 from tests.support.conversation import BROKER_PORTS, make_shared
@@ -64,7 +66,7 @@ async def test_five_lock_times_without_keys(tmp_path: Path, topic: str):
                 shared = make_shared(
                     tmp_path, upstream=kafka.bootstrap, provider=provider, clock=time.monotonic, **places
                 )
-                await consume_through(Server(shared), provider, port, topic)
+                await consume_through(shared, provider, port, topic)
 
 
 def group_from_the_beginning(bootstrap: str) -> str:
@@ -76,9 +78,11 @@ def group_from_the_beginning(bootstrap: str) -> str:
     return name
 
 
-async def consume_through(server: Server, provider: Outage, port: int, topic: str) -> None:
+async def consume_through(shared: Shared, provider: Outage, port: int, topic: str) -> None:
     """Poll during the outage and after it."""
-    server._listen()
+    server = Server(shared)
+    accepting = Accepting(shared.settings, shared.keys.realm)
+    accepting.start(server.take)
     bootstrap = f"127.0.0.1:{port}"
     group = await asyncio.to_thread(group_from_the_beginning, bootstrap)
     consumer = ShareConsumer(librdkafka(bootstrap, group_id=group))
@@ -92,4 +96,5 @@ async def consume_through(server: Server, provider: Outage, port: int, topic: st
         assert sorted(found) == sorted(b"%d" % number for number in range(COUNT))
     finally:
         await asyncio.to_thread(consumer.close)
-        await server._drain()
+        accepting.close()
+        await server.drain()

@@ -62,6 +62,17 @@ class TestLocalHosts:
         assert places == [("127.0.0.5", PORT), ("127.0.0.1", 7000)]
 
 
+def test_a_new_address_is_told_once():
+    told = []
+    brokers = Brokers(lambda node_id, endpoint: told.append((node_id, endpoint)))
+    for port in (9092, 9092, 9093):
+        brokers.learn(1, Endpoint("a", port))
+    brokers.hear(2, Endpoint("b", 9092))  # who is told tells nobody
+    brokers.learn(2, Endpoint("b", 9092))
+    assert told == [(1, Endpoint("a", 9092)), (1, Endpoint("a", 9093))]
+    assert brokers.all() == {1: Endpoint("a", 9093), 2: Endpoint("b", 9092)}
+
+
 def test_brokers_move():
     brokers = Brokers()
     assert brokers.find(1) is None

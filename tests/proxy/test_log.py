@@ -197,3 +197,27 @@ def test_the_process_has_a_limit_of_its_own(stream):
     for _ in range(3):
         log_limited(get_logger("x").warning, "only_in_this_test")
     assert len(lines(stream)) == 1
+
+
+def test_a_value_on_every_line(stream, monkeypatch):
+    monkeypatch.setattr(log, "_everywhere", {})
+    log.configure("json", "info", stream)
+    logger = get_logger("kveil.proxy.net")
+    logger.info("listening")
+    log.bind_everywhere(worker=2)
+    logger.bind(connection=7).info("draining")
+    assert [line.get("worker") for line in lines(stream)] == [None, 2]
+
+
+def test_a_line_is_one_write():
+    """So lines of several processes don't mix."""
+    written = []
+
+    class Out(io.StringIO):
+        def write(self, text):
+            written.append(text)
+            return len(text)
+
+    log.configure("json", "info", Out())
+    get_logger("kveil.proxy.net").info("listening")
+    assert [text[-1] for text in written] == ["\n"]

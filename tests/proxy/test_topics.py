@@ -55,6 +55,18 @@ class TestSettings:
         cache.drop(["t", "unknown"])
         assert (cache.find("t", 1), cache.find("u", 1)) == (None, DELETED)
 
+    def test_that_somebody_changes_are_told(self):
+        told = []
+        cache = SettingsCache(60, told.append)
+        cache.learn("t", DELETED, 0)
+        cache.drop(["t"])
+        cache.drop([])
+        cache.learn("t", DELETED, 0)
+        cache.forget(["t"])
+        cache.doubt("t", 1, sealed_at=0.5)
+        assert told == [["t"]]
+        assert cache.find("t", 1) is None
+
     def test_are_doubted_once_in_their_lifetime(self):
         cache = SettingsCache(60)
         cache.learn("t", DELETED, 0)

@@ -29,6 +29,8 @@ from kveil.proxy.keys.keyfile_store import create_key_file
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
 from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.needs import (
+    AgreementNeed,
+    GiftNeed,
     Need,
     OpeningKeyNeed,
     PasswordNeed,
@@ -274,10 +276,13 @@ class Conversation:
                     raise found
                 shared.topic_settings.learn(topic, found, shared.now())
             case TopicNameNeed(topic_id):
-                name = self.names.get(topic_id, KeyError("no such id"))
-                if isinstance(name, Exception):
-                    raise name
-                shared.topic_names.learn(topic_id, name)
+                self._meet_name(topic_id)
+            case AgreementNeed(client, names):
+                asyncio.run(shared.topic_names.agree(client, names))
+            case GiftNeed(client, topic_id):
+                asyncio.run(shared.topic_names.look_for_gift(client, topic_id))
+                if not shared.topic_names.was_given(client, topic_id):
+                    raise QuestionFailed("not given")
             case PasswordNeed():
                 need.check()
             case SealingKeyNeed(topic, rule):
@@ -287,6 +292,17 @@ class Conversation:
                     asyncio.run(shared.keys.unwrap(topic, kid, block, rule))
                 except (KeyRefused, KeyUnavailable) as error:
                     raise error
+
+    def _meet_name(self, topic_id: bytes) -> None:
+        """Ask the other workers, then the broker."""
+        names = self.shared.topic_names
+        asyncio.run(names.look_up([topic_id]))
+        if names.find(topic_id) is None:
+            name = self.names.get(topic_id, KeyError("no such id"))
+            if isinstance(name, Exception):
+                raise name
+            asyncio.run(names.agree(None, [(name, topic_id)]))
+            names.learn(topic_id, name)
 
 
 def _no_records(need: RecordsNeed) -> ReadRecords:

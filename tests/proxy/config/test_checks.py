@@ -1,5 +1,6 @@
-"""Certificates are loaded when the configuration is read, not at the first connection."""
+"""Certificates are loaded when the configuration is read, not at the first connection. Workers need a system for it."""
 
+import socket
 import ssl
 import subprocess
 from pathlib import Path
@@ -109,3 +110,12 @@ def test_a_wrong_password_is_not_shown(tmp_path, certificate, locked_key, monkey
 def test_a_reference_that_leads_nowhere(tmp_path, certificate):
     found = fault(tmp_path, cert=certificate.chain, key=certificate.key, key_password="env:NOT_SET_HERE")
     assert "NOT_SET_HERE is not set" in found["upstream.tls.key_password"]
+
+
+def test_workers_where_sockets_cannot_be_handed_over(monkeypatch):
+    environ = {"KVEIL_UPSTREAM__BOOTSTRAP": "a:1", "KVEIL_WORKERS": "2"}
+    assert load(None, environ).workers == 2
+    monkeypatch.delattr(socket, "send_fds")
+    with pytest.raises(ConfigError, match=r"workers: this system .* leave it at 1"):
+        load(None, environ)
+    assert load(None, {**environ, "KVEIL_WORKERS": "1"}).workers == 1

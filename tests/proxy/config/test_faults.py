@@ -110,6 +110,8 @@ def problems(tmp_path: Path):
         ("limits: {epoch_key_hours: 0}", "limits.epoch_key_hours", "more than 0"),
         ("limits: {frame_bytes: 10}", "limits.frame_bytes", "at least 65536"),
         ("limits: {frame_bytes: 3000000000}", "limits.frame_bytes", "at most 2147483647"),
+        ("workers: 0", "workers", "at least 1"),
+        ("workers: 65", "workers", "at most 64"),
         ("limits: {max_connections: 1.5}", "limits.max_connections", "whole number"),
         ("skip: [orders/1]", "skip[0]", "topic/partition/from-to"),
         ("skip: ['o rders/1/2-3']", "skip[0]", "no topic can have"),
