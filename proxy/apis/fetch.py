@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 from kveil.protocol.kafka.messages import encode_response
 from kveil.protocol.kafka.primitives import Buffer, write_bytes_length
 from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker, splice
-from kveil.proxy.apis.access import check_access, may
+from kveil.proxy.apis.access import check_access
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome, gift_need
 from kveil.proxy.apis.opening import STEP_BYTES, FetchedRecords, Room
 from kveil.proxy.config import Direction
+from kveil.proxy.context import Connection
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
 from kveil.proxy.needs import Need, TopicNameNeed
-from kveil.proxy.policy import Use
+from kveil.proxy.policy import Rule, Use
 
 _CLIENT = -1
 """The replica id of a client."""
@@ -108,15 +109,14 @@ class Fetch(Exchange):
     def _find(self, frame: memoryview, topics: Any) -> Iterator[_Found]:
         """Yield the partitions that have records and don't pass as they are."""
         for name, topic_id, partitions in topics or ():
-            topic = self.topic_name(name, topic_id)
-            is_refused = topic is not None and not may(self.connection, topic, Use.CONSUME)
-            for index, error_span, records_span in partitions or ():
-                if is_refused or records_span[1] < records_span[2]:
-                    records = find_records(
-                        self, frame, name=name, topic_id=topic_id, partition=index, records_span=records_span
-                    )
-                    if records is not None:
-                        yield _Found(error_span, records_span, records)
+            opening = find_opening(self, name, topic_id)
+            if opening is None:
+                continue
+            is_forbidden = isinstance(opening, Refused) and opening.code == ErrorCode.TOPIC_AUTHORIZATION_FAILED
+            for index, error_span, (start, records_at, end) in partitions or ():
+                if is_forbidden or records_at < end:
+                    records = fetched_records(opening, index, frame[records_at:end])
+                    yield _Found(error_span, (start, records_at, end), records)
 
     def response_steps(self) -> Iterator[None]:
         """Open the records ahead."""
@@ -168,16 +168,16 @@ def told_needs(exchange: Exchange, topic_ids: Sequence[bytes | None]) -> list[Ne
     return needs
 
 
-def find_records(
-    exchange: Exchange,
-    frame: memoryview,
-    *,
-    name: str | None,
-    topic_id: bytes | None,
-    partition: int,
-    records_span: tuple[int, int, int],
-) -> FetchedRecords | Refused | None:
-    """Return a partition's records, the reason to refuse them, or None where they pass as they are."""
+class Opening(NamedTuple):
+    """How a topic's records are opened."""
+
+    topic: str
+    rule: Rule
+    connection: Connection
+
+
+def find_opening(exchange: Exchange, name: str | None, topic_id: bytes | None) -> Opening | Refused | None:
+    """Return how a topic's records are opened, why they are refused, or None where they pass as they are."""
     connection = exchange.connection
     topic = exchange.topic_name(name, topic_id)
     if topic is None:
@@ -191,7 +191,14 @@ def find_records(
         if topic_id is None or connection.shared.topic_names.was_given(connection.client, topic_id):
             return None
         return Refused(ErrorCode.UNKNOWN_TOPIC_ID, "this client was not told this topic id by way of the proxy")
-    records = frame[records_span[1] : records_span[2]]
+    return Opening(topic, rule, connection)
+
+
+def fetched_records(opening: Opening | Refused, partition: int, records: memoryview) -> FetchedRecords | Refused:
+    """Return a partition's records, or why there are none for the client."""
+    if isinstance(opening, Refused):
+        return opening
+    topic, rule, connection = opening
     return FetchedRecords(records, topic=topic, partition=partition, rule=rule, connection=connection)
 
 

@@ -18,7 +18,8 @@ from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
 from kveil.proxy.apis.fetch import (
     NO_RECORDS_HERE,
-    find_records,
+    fetched_records,
+    find_opening,
     name_needs,
     open_in_steps,
     open_records,
@@ -137,14 +138,13 @@ class ShareFetch(Exchange):
         self._room = Room()
         needs: dict[Need, None] = {}
         for topic_id, partitions in self._walked.values[1] or ():
+            opening = find_opening(self, None, topic_id)
+            if opening is None:
+                continue
             for index, error_span, records_span, acquired_span in partitions or ():
                 if records_span[1] == records_span[2]:
                     continue
-                records = find_records(
-                    self, frame, name=None, topic_id=topic_id, partition=index, records_span=records_span
-                )
-                if records is None:
-                    continue
+                records = fetched_records(opening, index, frame[records_span[1] : records_span[2]])
                 self._found.append(_Found(error_span, records_span, acquired_span, records))
                 if isinstance(records, FetchedRecords):
                     needs.update(dict.fromkeys(records.needs(self.failures)))
