@@ -31,7 +31,7 @@ _MAX_RECORD_0 = _FRONT + MAX_PLAINTEXT + TAG_LENGTH + 1
 TOMBSTONE_HEADER = b"kveil"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)  # frozen, it would take a us more to make
 class SealedBatch:
     """A sealed batch, parsed and not yet opened. Nothing in it is authenticated.
 

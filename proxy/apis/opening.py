@@ -48,6 +48,10 @@ _Refusal = EnvelopeError | BatchRefused | KeyRefused
 _REFUSALS = (EnvelopeError, BatchRefused, KeyRefused)
 
 
+_Place = tuple[bytes, KeyBlock]
+"""What an envelope says of its key."""
+
+
 @dataclass(slots=True)
 class _Batch:
     """One fetched batch and what a first look at it showed."""
@@ -55,7 +59,7 @@ class _Batch:
     view: memoryview
     header: BatchHeader | None = None
     sealed: SealedBatch | RecordSealedBatch | None = None
-    keys: dict[tuple[bytes, KeyBlock], EpochKey] = field(default_factory=dict)
+    keys: dict[_Place, EpochKey] = field(default_factory=dict)
     """Found before the opening and kept: the ring may drop one meanwhile for another envelope's."""
     error: _Refusal | KeyUnavailable | None = None
     opened: list[Buffer] | None = None
@@ -84,6 +88,8 @@ class Room:
 
 class FetchedRecords:
     """The records of one partition in an answer, before and after opening."""
+
+    __slots__ = ("_batches", "_connection", "_partition", "_rule", "_topic")
 
     def __init__(self, records: memoryview, *, topic: str, partition: int, rule: Rule, connection: Connection) -> None:
         self._topic = topic
@@ -132,29 +138,37 @@ class FetchedRecords:
         """Return the keys that are missing. A key that can't be had is noted at its batch."""
         needs: list[Need] = []
         for batch in self._batches:
+            sealed = batch.sealed
+            if sealed is None:
+                continue
             try:
-                needs += [need for need in self._key_needs(batch, failures) if need not in needs]
+                for place in [(sealed.kid, sealed.block)] if isinstance(sealed, SealedBatch) else sealed.keys:
+                    need = self._find_key(place, batch.keys, failures)
+                    if need is not None and need not in needs:
+                        needs.append(need)
             except (KeyRefused, KeyUnavailable) as error:
                 batch.error = error
         return needs
 
-    def _key_needs(self, batch: _Batch, failures: Mapping[Need, Exception]) -> list[Need]:
-        """Keep the batch's keys that are known, and return the others.
+    def _find_key(
+        self,
+        place: tuple[bytes, KeyBlock],
+        keys: dict[tuple[bytes, KeyBlock], EpochKey],
+        failures: Mapping[Need, Exception],
+    ) -> Need | None:
+        """Put the key of a place among the batch's if it is known, and return the need of it if not.
 
-        :raises KeyRefused, KeyUnavailable: one can't be had.
+        :raises KeyRefused, KeyUnavailable: it can't be had.
         """
-        sealed, missing = batch.sealed, list[Need]()
-        places = [(sealed.kid, sealed.block)] if isinstance(sealed, SealedBatch) else sealed.keys if sealed else []
-        for kid, block in places:
-            key = self._connection.shared.keys.opening_key(self._topic, kid, block, self._rule)
-            if key is not None:
-                batch.keys[kid, block] = key
-                continue
-            need = OpeningKeyNeed(self._topic, kid, block, self._rule)
-            if need in failures:
-                raise failures[need]
-            missing.append(need)
-        return missing
+        kid, block = place
+        key = self._connection.shared.keys.opening_key(self._topic, kid, block, self._rule)
+        if key is not None:
+            keys[place] = key
+            return None
+        need = OpeningKeyNeed(self._topic, kid, block, self._rule)
+        if need in failures:
+            raise failures[need]
+        return need
 
     def open_ahead(self, room: Room) -> Iterator[int]:
         """Open batch after batch for a later `open`, and yield the length of each."""

@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -100,9 +101,11 @@ def stages(
                 yield nullcontext([]), [case]
 
 
-def measure(cases: Sequence[Case], rounds: int, bench: BenchCluster, others: Sequence[Way], warm_up: Case) -> Results:
-    """All rounds of all cases; `rounds` is 0 for as many as each case has."""
-    results = Results()
+def measure(
+    cases: Sequence[Case], rounds: int, bench: BenchCluster, others: Sequence[Way], warm_up: Case
+) -> tuple[Results, list[Case]]:
+    """All rounds of all cases, and the cases that failed; `rounds` is 0 for as many as each case has."""
+    results, failed = Results(), list[Case]()
     for start, together in stages(cases, bench, others):
         if not together:
             continue
@@ -111,9 +114,13 @@ def measure(cases: Sequence[Case], rounds: int, bench: BenchCluster, others: Seq
                 warm(warm_up, ways, bench, Results())
             for case in together:
                 say(f"{case.name}: {rounds or case.rounds} rounds")
-                for _ in range(rounds or case.rounds):
-                    ROUND_OF[case.kind](case, ways, bench, results)
-    return results
+                try:
+                    for _ in range(rounds or case.rounds):
+                        ROUND_OF[case.kind](case, ways, bench, results)
+                except Exception:  # what the other cases have found isn't worth less
+                    failed.append(case)
+                    traceback.print_exc()
+    return results, failed
 
 
 def rounds_in_words(rounds: int) -> str:
@@ -151,7 +158,7 @@ def main(given: Sequence[str]) -> int:
     run, began = about_machine(), time.monotonic()
     say("starting the broker")
     with bench_cluster(options.broker_port) as bench:
-        results = measure(cases, rounds, bench, options.proxy, smaller(WARM_UP, options.shrink))
+        results, failed = measure(cases, rounds, bench, options.proxy, smaller(WARM_UP, options.shrink))
     print_tables(results)
     run |= {"rounds": rounds_in_words(rounds), "quick": options.quick, "seconds": round(time.monotonic() - began, 1)}
     if options.json:
@@ -160,7 +167,9 @@ def main(given: Sequence[str]) -> int:
         options.svg.write_text(picture(results))
     if options.docs:
         write_docs(options.docs, results, run)
-    return 0
+    if failed:
+        say(f"failed: {', '.join(case.name for case in failed)}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

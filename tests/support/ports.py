@@ -6,9 +6,14 @@ without listening, and with SO_REUSEADDR: Linux then gives the port to nobody wh
 the JVM and asyncio do, may listen on it, stop, and listen again.
 """
 
+import random
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+
+# Below the ports that systems give to outgoing connections: after some thousand of those, no hundred of them in a row
+# are free for a minute.
+_LOWEST, _EPHEMERAL = 10_000, 32_768
 
 
 def _bound_socket(port: int = 0) -> socket.socket:
@@ -31,14 +36,20 @@ def reserved_ports(count: int) -> Iterator[list[int]]:
 
 def _bound_run(count: int) -> list[socket.socket]:
     """Bind `count` ports in a row, or raise when one of them is taken."""
+    first = random.randrange(_LOWEST, _EPHEMERAL - count)
     with ExitStack() as stack:
-        held = [stack.enter_context(_bound_socket())]
-        first = held[0].getsockname()[1]
-        if first + count > 65536:
-            raise OSError("too near the end of the port range")
-        held += [stack.enter_context(_bound_socket(first + step)) for step in range(1, count)]
+        held = []
+        for port in range(first, first + count):
+            _check_free(port)
+            held.append(stack.enter_context(_bound_socket(port)))
         stack.pop_all()
     return held
+
+
+def _check_free(port: int) -> None:
+    """Raise where anybody else has bound the port, who may hold it as it is held here."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", port))
 
 
 @contextmanager
