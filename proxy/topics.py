@@ -13,6 +13,9 @@ MAX_NAMES = 1_000_000
 """Topic ids, and pairs of client and topic id, that are remembered: a bound on what a broker that invents topics can
 take of memory, far over what clusters have."""
 
+MAX_SETTINGS = 100_000
+"""Topics whose settings are remembered: a client may name any number that it may not describe."""
+
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's own. Presumed of topics whose limit isn't known, to compress and to read by, never to refuse by."""
 
@@ -113,7 +116,10 @@ class SettingsCache:
         return entry[1]
 
     def learn(self, topic: str, settings: TopicSettings, now: float) -> None:
-        """Keep the settings for their lifetime."""
+        """Keep the settings for their lifetime, unless there is no room: then all are read again."""
+        if len(self._entries) >= MAX_SETTINGS and topic not in self._entries:
+            self._entries.clear()
+            self._doubts.clear()
         self._entries[topic] = (now + self._lifetime, settings)
 
     def drop(self, topics: Sequence[str]) -> None:

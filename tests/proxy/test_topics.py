@@ -41,6 +41,15 @@ class TestNames:
 
 
 class TestSettings:
+    def test_are_bounded(self, monkeypatch):
+        monkeypatch.setattr(topics, "MAX_SETTINGS", 2)
+        cache, found = SettingsCache(60), TopicSettings()
+        for topic in ("a", "b", "a"):
+            cache.learn(topic, found, 0)
+        assert [cache.find(topic, 1) for topic in ("a", "b")] == [found, found]
+        cache.learn("c", found, 0)
+        assert [cache.find(topic, 1) for topic in ("a", "b", "c")] == [None, None, found]
+
     def test_live_for_a_time(self):
         cache = SettingsCache(60)
         assert cache.find("t", 0) is None
