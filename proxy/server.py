@@ -141,9 +141,6 @@ class Server:
         self._empty.clear()
         listening.take(arrival, relay.client)
 
-    def relay_started(self, relay: Relay) -> None:
-        """It was kept before it started."""
-
     def relay_ended(self, relay: Relay) -> None:
         """Forget the relay."""
         when_ended = self._relays.pop(relay, None)

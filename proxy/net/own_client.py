@@ -34,9 +34,6 @@ class _Alone:
     def __init__(self) -> None:
         self.ended = asyncio.Event()
 
-    def relay_started(self, relay: Relay) -> None:
-        """It is the only one."""
-
     def relay_ended(self, relay: Relay) -> None:  # noqa: ARG002 - the only one
         """Both sides are closed."""
         self.ended.set()

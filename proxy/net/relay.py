@@ -33,9 +33,6 @@ _BUFFERS_FULL = (
 class RelayOwner(Protocol):
     """Who keeps the relays."""
 
-    def relay_started(self, relay: "Relay") -> None:
-        """A client has connected."""
-
     def relay_ended(self, relay: "Relay") -> None:
         """Both sides are closed."""
 
@@ -75,7 +72,6 @@ class Relay:
         if leg is self.client:
             peer = leg.transport.get_extra_info("peername") if leg.transport else None
             self._connection.peer = peer[0] if peer else ""
-            self._owner.relay_started(self)
             self._ask_who(leg)
             if not self._closing:
                 self._spawn(self._connect())

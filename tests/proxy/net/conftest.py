@@ -1,4 +1,4 @@
-"""Relays between real sockets."""
+"""Relays and listeners between real sockets."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 import pytest
 
 from kveil.proxy.addresses import Endpoint
+from kveil.proxy.net import doors, listening
 from kveil.proxy.net.relay import Relay
 from kveil.proxy.net.upstream import Upstream
 from tests.support.conversation import make_connection, make_shared
-from tests.support.ports import reserved_ports
+from tests.support.doors import COUNT
+from tests.support.ports import reserved_port_range, reserved_ports
 from tests.support.scripted_broker import SECONDS, ScriptedBroker, SocketClient
 
 
@@ -36,9 +38,6 @@ class Proxy:
         self.connections.append(connection)
         self.relays.append(relay)
         return relay.client
-
-    def relay_started(self, relay):
-        pass
 
     def relay_ended(self, relay):
         self._ended += 1
@@ -98,3 +97,32 @@ def run_proxy(tmp_path, fresh_log_limits):
                 await proxy.until_ended(len(proxy.relays))
 
     return run
+
+
+@pytest.fixture
+def port():
+    """The first of the ports of a listener of `tests.support.doors`."""
+    with reserved_port_range(1 + COUNT) as first:
+        yield first
+
+
+@pytest.fixture
+def told(monkeypatch, fresh_log_limits):
+    """What is logged of clients that aren't served: event and values."""
+    found = []
+
+    class Log:
+        def warning(self, event, **values):
+            found.append((event, values))
+
+        error = warning
+
+        def info(self, event, **values):
+            pass
+
+        def bind(self, **_):
+            return self
+
+    for module in (doors, listening):
+        monkeypatch.setattr(module, "_log", Log())
+    return found

@@ -8,37 +8,10 @@ import pytest
 
 from kveil.proxy.config import ConfigError
 from kveil.proxy.net import accepting
-from kveil.proxy.net import doors as module
 from kveil.proxy.net.doors import Door, open_doors
 from tests.support.doors import COUNT, ECHO, echo, listener_settings, running
 from tests.support.loops import both_loops
 from tests.support.ports import reserved_port_range
-
-
-@pytest.fixture
-def port():
-    with reserved_port_range(1 + COUNT) as first:
-        yield first
-
-
-@pytest.fixture
-def told(monkeypatch, fresh_log_limits):
-    found = []
-
-    class Log:
-        def warning(self, event, **values):
-            found.append((event, values))
-
-        error = warning
-
-        def info(self, event, **values):
-            pass
-
-        def bind(self, **_):
-            return self
-
-    monkeypatch.setattr(module, "_log", Log())
-    return found
 
 
 def make(port, **listener):

@@ -5,37 +5,9 @@ import ssl
 
 import pytest
 
-from kveil.proxy.net import listening as module
 from tests.support.certificates import CertificateAuthority
-from tests.support.doors import COUNT, ECHO, echo, running
+from tests.support.doors import ECHO, echo, running
 from tests.support.loops import both_loops
-from tests.support.ports import reserved_port_range
-
-
-@pytest.fixture
-def port():
-    with reserved_port_range(1 + COUNT) as first:
-        yield first
-
-
-@pytest.fixture
-def told(monkeypatch, fresh_log_limits):
-    found = []
-
-    class Log:
-        def warning(self, event, **values):
-            found.append((event, values))
-
-        error = warning
-
-        def info(self, event, **values):
-            pass
-
-        def bind(self, **_):
-            return self
-
-    monkeypatch.setattr(module, "_log", Log())
-    return found
 
 
 @pytest.fixture(scope="module")
