@@ -60,9 +60,10 @@ class SealingKeyNeed:
 
 @dataclass(frozen=True, slots=True)
 class OpeningKeyNeed:
-    """The epoch key that an envelope names. `topic` is the one it was sealed for."""
+    """The epoch key that an envelope names, which was found in a partition."""
 
     topic: str
+    partition: int
     kid: bytes
     block: KeyBlock
     rule: Rule

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from kveil.protocol.envelope import registry
 from kveil.proxy.config import (
+    TOPIC_PLACE,
     Compress,
     Fit,
+    KeyName,
+    KeyService,
     Mode,
     Preset,
     RecordKeys,
@@ -39,9 +42,30 @@ PRESET_TOPICS: Final[Mapping[Preset, frozenset[str]]] = MappingProxyType(
     }
 )
 # The ids that envelopes have of providers (FORMAT.md, section 8), by their names in the configuration.
-PROVIDER_IDS: Final[Mapping[str, int]] = MappingProxyType({"keyfile": registry.KEY_FILE})
-# Names come from clients and brokers, so the memory for answers is bounded. Rules are shared, entries small.
+PROVIDER_IDS: Final[Mapping[KeyService, int]] = MappingProxyType(
+    {
+        KeyService.KEYFILE: registry.KEY_FILE,
+        KeyService.VAULT: registry.VAULT_TRANSIT,
+        KeyService.AWS: registry.AWS_KMS,
+        KeyService.GCP: registry.GOOGLE_KMS,
+        KeyService.AZURE: registry.AZURE_KEY_VAULT,
+        KeyService.PKCS11: registry.PKCS11,
+        KeyService.MODULE: registry.PRIVATE_USE,
+    }
+)
+SERVICES: Final[Mapping[int, KeyService]] = MappingProxyType({number: name for name, number in PROVIDER_IDS.items()})
+# Names come from clients and brokers, so the memory for answers is bounded. An entry takes about 500 bytes.
 REMEMBERED_TOPICS: Final = 16_384
+
+
+class KeyRef(NamedTuple):
+    """A key-encryption key: its provider's number in envelopes, and its name."""
+
+    provider: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{SERVICES[self.provider]}:{self.name}"
 
 
 class Use(StrEnum):
@@ -57,9 +81,9 @@ class Rule:
 
     seal: bool
     mode: Mode
-    key: str
-    # (provider id, key name) of every key that may have wrapped what is read, `key` among them.
-    accept_keys: frozenset[tuple[int, str]]
+    key: KeyRef
+    # Every key that may have wrapped what is read, `key` among them.
+    accept_keys: frozenset[KeyRef]
     accept_plain: bool
     stub_codec: StubCodec
     # Whether the proxy compresses what came uncompressed: always, or where a batch doesn't fit otherwise.
@@ -89,10 +113,9 @@ class Policy:
     """The rules of one configuration. Immutable: a new configuration is a new policy."""
 
     def __init__(self, settings: Settings) -> None:
-        provider = PROVIDER_IDS[settings.keys.provider]
-        self._rules = tuple((rule.match, _compiled(rule, provider)) for rule in settings.topics)
-        self._default = _compiled(TopicRule(match="*"), provider)
-        self._plain = _compiled(TopicRule(match="*", seal=Seal.NONE), provider)
+        self._keys = settings.keys
+        self._rules = settings.topics
+        self._default = TopicRule(match="*")
         self._preset_topics = frozenset[str]().union(*(PRESET_TOPICS[preset] for preset in settings.presets))
         self._skips = _by_partition(settings.skip)
         self._decided: dict[str, Rule] = {}
@@ -109,19 +132,35 @@ class Policy:
     @property
     def any_plain(self) -> bool:
         """Whether any rule or preset makes a topic plain besides the internal ones (kafka.md, R10)."""
-        return bool(self._preset_topics) or any(not rule.seal for _, rule in self._rules)
+        return bool(self._preset_topics) or any(rule.seal is Seal.NONE for rule in self._rules)
 
     @property
-    def key_names(self) -> frozenset[str]:
-        """Every key that a rule names, and the one that topics without a rule get."""
-        rules = (self._default, *(rule for _, rule in self._rules if rule.seal))
-        return frozenset(name for rule in rules for _, name in rule.accept_keys)
+    def named_keys(self) -> frozenset[KeyRef]:
+        """Every key that is named for all topics of a rule alike: the default one too, if a topic can get it."""
+        rules = [rule for rule in self._rules if rule.seal is not Seal.NONE]
+        if all(rule.match != "*" for rule in self._rules):
+            rules.append(self._default)
+        names = [name for rule in rules for name in (rule.key or self._keys.default, *rule.accept_keys)]
+        return frozenset(self._key(name) for name in names if not name.is_template)
+
+    @property
+    def sealing_keys(self) -> frozenset[KeyRef]:
+        """Those of the named keys that seal."""
+        rules = [rule for rule in self._rules if rule.seal is not Seal.NONE]
+        names = [rule.key or self._keys.default for rule in (*rules, self._default)]
+        return frozenset(self._key(name) for name in names if not name.is_template) & self.named_keys
+
+    @property
+    def services(self) -> frozenset[KeyService]:
+        """Every provider of which a rule names a key, and the one that is meant where none is named."""
+        names = [self._keys.default, *(name for rule in self._rules for name in (rule.key, *rule.accept_keys) if name)]
+        return frozenset({self._keys.service, *(name.provider for name in names if name.provider)})
 
     def matched_by(self, topic: str) -> str:
         """What decided for `topic`, in words for people."""
-        for place, (pattern, _) in enumerate(self._rules):
-            if fnmatchcase(topic, pattern):
-                return f"topics[{place}] {pattern}"
+        for place, rule in enumerate(self._rules):
+            if fnmatchcase(topic, rule.match):
+                return f"topics[{place}] {rule.match}"
         if topic in self._preset_topics:
             return next(f"preset {preset}" for preset, names in PRESET_TOPICS.items() if topic in names)
         return "internal topic" if topic in INTERNAL_TOPICS else "no rule: sealed"
@@ -131,19 +170,27 @@ class Policy:
         return self._skips.get((topic, partition), ())
 
     def _decide(self, topic: str) -> Rule:
-        for pattern, rule in self._rules:
-            if fnmatchcase(topic, pattern):
-                return rule
+        for rule in self._rules:
+            if fnmatchcase(topic, rule.match):
+                return self._compiled(rule, topic)
         plain = topic in INTERNAL_TOPICS or topic in self._preset_topics
-        return self._plain if plain else self._default
+        return self._compiled(TopicRule(match="*", seal=Seal.NONE) if plain else self._default, topic)
+
+    def _key(self, name: KeyName, topic: str = "") -> KeyRef:
+        return KeyRef(PROVIDER_IDS[name.provider or self._keys.service], name.name.replace(TOPIC_PLACE, topic))
+
+    def _compiled(self, rule: TopicRule, topic: str) -> Rule:
+        origin = rule.sealed_as.topic if rule.sealed_as else topic
+        key = self._key(rule.key or self._keys.default, origin)
+        return _compiled(rule, key, frozenset({key, *(self._key(name, origin) for name in rule.accept_keys)}))
 
 
-def _compiled(rule: TopicRule, provider: int) -> Rule:
+def _compiled(rule: TopicRule, key: KeyRef, accept_keys: frozenset[KeyRef]) -> Rule:
     return Rule(
         seal=rule.seal is not Seal.NONE,
         mode=rule.mode,
-        key=rule.key,
-        accept_keys=frozenset((provider, name) for name in (rule.key, *rule.accept_keys)),
+        key=key,
+        accept_keys=accept_keys,
         accept_plain=rule.accept_plain,
         stub_codec=rule.stub_codec,
         compress=rule.compress is Compress.ZSTD,

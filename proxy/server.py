@@ -11,6 +11,7 @@ import uvloop
 
 from kveil.proxy import log
 from kveil.proxy.addresses import Brokers
+from kveil.proxy.admin.metrics import Metrics
 from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Settings
 from kveil.proxy.context import Connection, Shared
@@ -31,7 +32,7 @@ def serve(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT, and return the exit code.
 
     :raises ConfigError: a port is taken, or a file can't be used.
-    :raises KeyFileError: the keys can't be used.
+    :raises KeySetupError: the keys can't be used.
     """
     keep_freed_memory()
     take_open_files(settings)
@@ -58,13 +59,15 @@ async def _serve(shared: Shared) -> None:
 def share(settings: Settings) -> Shared:
     """Return what all connections of a process have in common, with nothing learnt yet.
 
-    :raises KeyFileError: the keys can't be used.
+    :raises KeySetupError: the keys can't be used.
     """
     policy = Policy(settings)
+    metrics = Metrics()
     return Shared(
         settings=settings,
         policy=policy,
-        keys=open_key_ring(settings, policy),
+        metrics=metrics,
+        keys=open_key_ring(settings, policy, metrics),
         brokers=Brokers(),
         budget=BufferBudget(settings.limits.buffered_bytes // settings.workers),
         topic_names=TopicNames(),
@@ -105,6 +108,7 @@ class Server:
         await self._stopping.wait()
         source.close()
         await self.drain()
+        await self._shared.keys.close()
 
     def stop(self) -> None:
         """End `run`."""

@@ -37,6 +37,7 @@ AZURE_KEY_VAULT: Final = 5
 PKCS11: Final = 6
 ANNOUNCED: Final = 7
 KEY_TOPIC: Final = 8
+PRIVATE_USE: Final = 128  # a provider of the deployment's own: readers elsewhere don't know it
 
 # Mechanisms: how an epoch key is wrapped
 NO_WRAP: Final = 0  # the wrap is empty, the key travels elsewhere
@@ -55,4 +56,5 @@ ALLOWED_MECHANISMS: Final[dict[int, frozenset[int]]] = {
     PKCS11: frozenset({AES_KEY_WRAP_PAD}),
     ANNOUNCED: frozenset({NO_WRAP}),
     KEY_TOPIC: frozenset({NO_WRAP}),
+    PRIVATE_USE: frozenset({SERVICE_AEAD}),
 }

@@ -40,6 +40,10 @@ class Metrics:
     refusals: Counter[ErrorCode] = field(default_factory=Counter)
     """Partitions that the proxy refused, by the error that the client was told."""
 
+    key_calls: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """Calls to key services, further tries included, by service, operation (wrap, unwrap) and outcome (ok, refused,
+    denied, unavailable)."""
+
     def count_sealed(self, records: int, nbytes: int) -> None:
         """Count one batch."""
         self.sealed_batches += 1
@@ -66,6 +70,10 @@ class Metrics:
             "kveil_opened_records_total": self.opened_records,
             "kveil_opened_bytes_total": self.opened_bytes,
             **{f'kveil_refusals_total{{error="{code.name}"}}': n for code, n in sorted(self.refusals.items())},
+            **{
+                f'kveil_key_calls_total{{service="{service}",operation="{operation}",outcome="{outcome}"}}': n
+                for (service, operation, outcome), n in sorted(self.key_calls.items())
+            },
         }
 
 

@@ -28,7 +28,7 @@ from kveil.protocol.kafka.record_batch import (
 from kveil.proxy.admin.audit import audit
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import ErrorCode, Refused
-from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
+from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 from kveil.proxy.log import log_limited
 from kveil.proxy.needs import Need, OpeningKeyNeed
 from kveil.proxy.policy import Rule
@@ -61,7 +61,7 @@ class _Batch:
     sealed: SealedBatch | RecordSealedBatch | None = None
     keys: dict[_Place, EpochKey] = field(default_factory=dict)
     """Found before the opening and kept: the ring may drop one meanwhile for another envelope's."""
-    error: _Refusal | KeyUnavailable | None = None
+    error: _Refusal | KeyDenied | KeyUnavailable | None = None
     opened: list[Buffer] | None = None
     """What it holds, if it was opened ahead."""
 
@@ -146,7 +146,7 @@ class FetchedRecords:
                     need = self._find_key(place, batch.keys, failures)
                     if need is not None and need not in needs:
                         needs.append(need)
-            except (KeyRefused, KeyUnavailable) as error:
+            except (KeyRefused, KeyDenied, KeyUnavailable) as error:
                 batch.error = error
         return needs
 
@@ -158,14 +158,14 @@ class FetchedRecords:
     ) -> Need | None:
         """Put the key of a place among the batch's if it is known, and return the need of it if not.
 
-        :raises KeyRefused, KeyUnavailable: it can't be had.
+        :raises KeyRefused, KeyDenied, KeyUnavailable: it can't be had.
         """
         kid, block = place
         key = self._connection.shared.keys.opening_key(self._topic, kid, block, self._rule)
         if key is not None:
             keys[place] = key
             return None
-        need = OpeningKeyNeed(self._topic, kid, block, self._rule)
+        need = OpeningKeyNeed(self._topic, self._partition, kid, block, self._rule)
         if need in failures:
             raise failures[need]
         return need
@@ -175,7 +175,7 @@ class FetchedRecords:
         for batch in self._batches:
             try:
                 batch.opened = self._open(batch, room)
-            except (KeyUnavailable, *_REFUSALS) as error:
+            except (KeyDenied, KeyUnavailable, *_REFUSALS) as error:
                 batch.error = error
             yield len(batch.view)
 
@@ -196,6 +196,10 @@ class FetchedRecords:
                 if pieces and not whole:
                     break
                 raise Refused(ErrorCode.KAFKA_STORAGE_ERROR, f"no key can be had to open with now: {error}") from error
+            except KeyDenied as error:
+                if pieces and not whole:
+                    break
+                raise Refused(ErrorCode.TOPIC_AUTHORIZATION_FAILED, f"the key may not be used: {error}") from error
             except _REFUSALS as error:
                 if self._is_skipped(batch):
                     pieces.append(self._step_over(batch, error))
@@ -271,7 +275,7 @@ class FetchedRecords:
         for batch in self._batches[position:]:
             try:
                 self._open(batch, Room())
-            except (KeyUnavailable, *_REFUSALS):
+            except (KeyDenied, KeyUnavailable, *_REFUSALS):
                 continue
             return batch.header.base_offset if batch.header else None
         return None

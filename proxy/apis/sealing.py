@@ -7,7 +7,7 @@ from kveil.protocol.envelope.key_schedule import EpochKey, KeyHidingKey
 from kveil.proxy.config import Mode
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import ErrorCode, Refused
-from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
+from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
 from kveil.proxy.needs import MessageLimitNeed, Need, SealingKeyNeed, TopicSettingsNeed
 from kveil.proxy.policy import Rule
 from kveil.proxy.topics import TopicSettings
@@ -92,7 +92,7 @@ def _unread(topic: str, failure: Exception) -> Refused:
 
 def _no_key(failure: Exception) -> Refused:
     match failure:
-        case KeyRefused():
+        case KeyDenied():
             return Refused(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "the key of the topic's rule may not be used")
         case KeyUnavailable():
             return Refused(ErrorCode.NOT_ENOUGH_REPLICAS, "no key can be had to seal with now")

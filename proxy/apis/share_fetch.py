@@ -29,7 +29,7 @@ from kveil.proxy.apis.opening import FetchedRecords, Room
 from kveil.proxy.apis.share_access import RefusedShares, add_refused, refused_shares, refused_topic
 from kveil.proxy.config import Direction
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
-from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
+from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 from kveil.proxy.needs import Need, OpeningKeyNeed
 
 _RETRIABLE = frozenset({ErrorCode.KAFKA_STORAGE_ERROR, ErrorCode.UNKNOWN_TOPIC_ID})
@@ -85,7 +85,7 @@ class ShareFetch(Exchange):
             need = shared.awaited_keys.get(self.topic_name(None, topic_id) or "")
             if need is None or need in self.failures:
                 continue
-            with suppress(KeyRefused):  # which is for the records' own answer to say
+            with suppress(KeyRefused, KeyDenied):  # which is for the records' own answer to say
                 if shared.keys.opening_key(need.topic, need.kid, need.block, need.rule) is None:
                     missing.append(need)
                     continue
@@ -98,7 +98,7 @@ class ShareFetch(Exchange):
         :raises CloseConnection: a key that is known to be missing is missing still.
         """
         for failure in self.failures.values():
-            if isinstance(failure, KeyUnavailable):
+            if isinstance(failure, KeyDenied | KeyUnavailable):
                 raise CloseConnection(f"records are left with the broker: no key can be had for now: {failure}")
         key, version, correlation_id, _ = self.header
         if self.connection.direction is Direction.PRODUCE:
@@ -160,7 +160,7 @@ class ShareFetch(Exchange):
         edits = endpoint_edits(frame, endpoints, self.connection, compact=True)
         edits += self.throttle_edits(frame, throttle)
         for need, failure in self.failures.items():
-            if isinstance(need, OpeningKeyNeed) and isinstance(failure, KeyUnavailable):
+            if isinstance(need, OpeningKeyNeed) and isinstance(failure, KeyDenied | KeyUnavailable):
                 self.connection.shared.awaited_keys[need.topic] = need
         for found in self._found:
             edits += self._open(found)

@@ -13,7 +13,7 @@ from kveil.proxy.cli.options import Flags, settings_from
 if TYPE_CHECKING:
     from kveil.proxy.cli.access import AccessDecision
     from kveil.proxy.config import ConfigError, Listener, Settings
-    from kveil.proxy.keys.errors import KeyFileError
+    from kveil.proxy.keys.errors import KeySetupError
     from kveil.proxy.policy import Policy
     from kveil.proxy.users.errors import UsersFileError
 
@@ -59,8 +59,8 @@ def check(
     """Check the configuration and the key file, and show what would happen to the topics named."""
     from kveil.proxy.cli.access import Question, decide_access
     from kveil.proxy.config import ConfigError
-    from kveil.proxy.keys.errors import KeyFileError
-    from kveil.proxy.keys.opening import open_provider
+    from kveil.proxy.keys.errors import KeySetupError
+    from kveil.proxy.keys.opening import check_keys
     from kveil.proxy.policy import Policy
     from kveil.proxy.users.errors import UsersFileError
     from kveil.proxy.users.users_store import check_users
@@ -69,11 +69,11 @@ def check(
     try:
         settings = settings_from(flags)
         policy = Policy(settings)
-        realm = open_provider(settings, policy).realm
+        realm = check_keys(settings, policy).name
         check_users(settings)
         question = Question(principal=principal, address=address, listener=listener)
         access = decide_access(settings, policy, question, topics or []) if question.is_put else []
-    except (ConfigError, KeyFileError, UsersFileError) as error:
+    except (ConfigError, KeySetupError, UsersFileError) as error:
         if not as_json:
             raise
         typer.echo(json.dumps({"ok": False, "problems": _problems(error)}, indent=2))
@@ -90,18 +90,18 @@ def decide(policy: "Policy", topic: str) -> Decision:
         decided_by=policy.matched_by(topic),
         sealed=rule.seal,
         mode=rule.mode.value if rule.seal else None,
-        key=rule.key if rule.seal else None,
-        accept_keys=sorted(name for _, name in rule.accept_keys) if rule.seal else [],
+        key=str(rule.key) if rule.seal else None,
+        accept_keys=sorted(map(str, rule.accept_keys)) if rule.seal else [],
         accept_plain=rule.accept_plain,
     )
 
 
-def _problems(error: "ConfigError | KeyFileError | UsersFileError") -> list[dict[str, str]]:
-    from kveil.proxy.keys.errors import KeyFileError
+def _problems(error: "ConfigError | KeySetupError | UsersFileError") -> list[dict[str, str]]:
+    from kveil.proxy.keys.errors import KeySetupError
 
     found = getattr(error, "problems", None)
     if found is None:
-        path = "keys.path" if isinstance(error, KeyFileError) else "listeners[].sasl.users"
+        path = "keys" if isinstance(error, KeySetupError) else "listeners[].sasl.users"
         return [{"path": path, "text": str(error)}]
     return [{"path": problem.path, "text": problem.text} for problem in found]
 

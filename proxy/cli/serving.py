@@ -18,12 +18,12 @@ def serve_until_stopped(settings: Settings) -> None:
         log.configure(settings.log.format.value, settings.log.level.value)
         raise typer.Exit(serve_by_workers(settings, _guarded))
 
-    from kveil.proxy.keys.opening import open_provider
+    from kveil.proxy.keys.opening import check_keys
     from kveil.proxy.policy import Policy
     from kveil.proxy.users.users_store import check_users
 
-    # Opened here first, so that a missing file is told of before a port is bound.
-    open_provider(settings, Policy(settings))
+    # Looked at here first, so that a missing file or key is told of before a port is bound.
+    check_keys(settings, Policy(settings))
     check_users(settings)
     log.configure(settings.log.format.value, settings.log.level.value)
     from kveil.proxy.server import serve

@@ -11,6 +11,7 @@ from kveil.proxy.config.choices import (
     Compress,
     Direction,
     Fit,
+    KeyService,
     LogFormat,
     LogLevel,
     Mechanism,
@@ -23,12 +24,12 @@ from kveil.proxy.config.choices import (
     Timestamps,
 )
 from kveil.proxy.config.errors import ConfigError, Problem
+from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.layers import Override
 from kveil.proxy.config.listeners import Listener, ListenerSasl, ListenerTls
 from kveil.proxy.config.loading import load, load_keys, load_listeners
 from kveil.proxy.config.models import (
     BrokerPorts,
-    Keys,
     Limits,
     Log,
     SealedAs,
@@ -39,9 +40,10 @@ from kveil.proxy.config.models import (
     UpstreamTls,
 )
 from kveil.proxy.config.paths import default_key_path
-from kveil.proxy.config.values import ForwardProxy, HostPort, PlainText, SecretRef, Skip
+from kveil.proxy.config.values import TOPIC_PLACE, ForwardProxy, HostPort, KeyName, PlainText, SecretRef, Skip
 
 __all__ = [
+    "TOPIC_PLACE",
     "Addressing",
     "BrokerPorts",
     "Compress",
@@ -50,6 +52,8 @@ __all__ = [
     "Fit",
     "ForwardProxy",
     "HostPort",
+    "KeyName",
+    "KeyService",
     "Keys",
     "Limits",
     "Listener",

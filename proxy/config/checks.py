@@ -6,9 +6,13 @@ import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from kveil.proxy.config.choices import KeyService
 from kveil.proxy.config.errors import Problem
+from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.listener_checks import LISTENER_CHECKS, Check, reason_of
 from kveil.proxy.config.models import TopicRule, Upstream, UpstreamTls
+
+_DESCRIBED: Final = frozenset({KeyService.VAULT, KeyService.GCP, KeyService.AZURE, KeyService.PKCS11})
 
 
 def cross_checks(sections: Mapping[str, Any]) -> list[Problem]:
@@ -69,6 +73,26 @@ def _check_rules(topics: tuple[TopicRule, ...]) -> Iterator[Problem]:
         seen.setdefault(rule.match, place)
 
 
+def _check_key_services(keys: Keys, topics: tuple[TopicRule, ...]) -> Iterator[Problem]:
+    """Each provider that is named must be described. What AWS needs it has from its own chain of settings."""
+    named = {keys.service: "keys.provider"}
+    for place, rule in enumerate(topics):
+        for name in (rule.key, *rule.accept_keys):
+            if name is not None and name.provider is not None:
+                named.setdefault(name.provider, f"topics[{place}]")
+    if keys.default.provider is not None:
+        named.setdefault(keys.default.provider, "keys.default")
+    for service, where in named.items():
+        if service in _DESCRIBED and getattr(keys, service) is None:
+            yield Problem(
+                path=f"keys.{service}", text=f"is missing: {where} names {service}, and this says where it is"
+            )
+        if service is KeyService.MODULE and keys.service is not service:
+            yield Problem(
+                path=where, text="names a key of module, which is the class that keys.provider names: it names none"
+            )
+
+
 def _check_workers(workers: int) -> Iterator[Problem]:
     if workers > 1 and not (hasattr(os, "fork") and hasattr(socket, "send_fds")):
         yield Problem(path="workers", text="this system can't hand sockets to processes of one program: leave it at 1")
@@ -79,5 +103,6 @@ _CHECKS: Final[tuple[tuple[tuple[str, ...], Check], ...]] = (
     (("upstream",), _check_token_roots),
     *LISTENER_CHECKS,
     (("topics",), _check_rules),
+    (("keys", "topics"), _check_key_services),
     (("workers",), _check_workers),
 )

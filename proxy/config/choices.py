@@ -26,6 +26,18 @@ class SaslMechanism(StrEnum):
     SCRAM_SHA_512 = "SCRAM-SHA-512"
 
 
+class KeyService(StrEnum):
+    """Who keeps key-encryption keys. Each has a section of this name below `keys`, but for `keyfile`: keys.path."""
+
+    KEYFILE = "keyfile"
+    VAULT = "vault"  # HashiCorp Vault's or OpenBao's transit
+    AWS = "aws"
+    GCP = "gcp"
+    AZURE = "azure"
+    PKCS11 = "pkcs11"
+    MODULE = "module"  # the class that keys.provider names
+
+
 class Seal(StrEnum):
     """How much of a record is sealed."""
 

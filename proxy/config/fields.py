@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainVali
 from kveil.proxy.config.values import (
     ForwardProxy,
     HostPort,
+    KeyName,
     PlainText,
     SecretRef,
     Skip,
@@ -133,6 +134,21 @@ def _forward_proxy(value: object) -> ForwardProxy:
     return value if isinstance(value, ForwardProxy) else ForwardProxy.parse(_text(value))
 
 
+def _key_name(value: object) -> KeyName:
+    return value if isinstance(value, KeyName) else KeyName.parse(_text(value))
+
+
+def _service_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"https", "http"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+        msg = "must be a URL, as in https://vault.example.net:8200"
+        raise ValueError(msg)
+    if parts.scheme == "http" and not HostPort(host=parts.hostname, port=1).is_loopback:
+        msg = "must begin with https:// unless it is on this host: keys travel there"
+        raise ValueError(msg)
+    return value.rstrip("/")
+
+
 def _token_endpoint(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.fragment:
@@ -173,6 +189,8 @@ Address = Annotated[HostPort, PlainValidator(_host_port), _as_text]
 Reference = Annotated[SecretRef, PlainValidator(_secret_ref), _as_text]
 NameOrReference = Annotated[SecretRef | PlainText, PlainValidator(_name_or_ref), _as_text]
 ProxyAddress = Annotated[ForwardProxy, PlainValidator(_forward_proxy), _as_text]
+ServiceUrl = Annotated[str, AfterValidator(_service_url)]
+KeyReference = Annotated[KeyName, PlainValidator(_key_name), _as_text]
 TokenUrl = Annotated[str, AfterValidator(_token_endpoint)]
 Extensions = Annotated[dict[str, str], AfterValidator(_extensions)]
 Region = Annotated[str, AfterValidator(_region)]

@@ -35,6 +35,13 @@ TOPIC_SETTINGS_SECONDS_LEAST: Final = 0.1
 EPOCH_KEY_HOURS: Final = 24.0
 # A reader of a long history meets one epoch key per producer process, topic and day. About 1 kB each.
 OPENED_KEYS: Final = 10_000
+# How long sealing goes on before the key's service is asked again whether it may: the worst case between a key's being
+# disabled and the last batch sealed under it. Two calls in ten minutes for each key.
+SEAL_LEASE_SECONDS: Final = 300.0
+# How long an unwrapped key opens: the worst case between a key's being disabled and the last batch opened.
+UNWRAP_CACHE_SECONDS: Final = 3600.0
+# One try of a call to a key service. It answers in milliseconds; a client's own request lives for 30 s.
+KEY_CALL_TIMEOUT_SECONDS: Final = 5.0
 # How long a kid that didn't unwrap is refused without another try: long enough to make inventing kids
 # pointless, short enough that an operator who mends something need not wait.
 REFUSED_KEY_SECONDS: Final = 10.0

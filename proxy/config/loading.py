@@ -11,9 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 from kveil.proxy.config import limits
 from kveil.proxy.config.checks import cross_checks
 from kveil.proxy.config.errors import ConfigError, Problem
+from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.layers import Override, environment, lay_over
 from kveil.proxy.config.listeners import Listener
-from kveil.proxy.config.models import Keys, Settings
+from kveil.proxy.config.models import Settings
 from kveil.proxy.config.problems import dotted, problems_of, unknown_key, with_origin
 
 

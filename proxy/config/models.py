@@ -1,6 +1,5 @@
 """The shape of the configuration. Every key has a default but the upstream address."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
@@ -24,6 +23,7 @@ from kveil.proxy.config.fields import (
     AddressGroup,
     Extensions,
     GroupName,
+    KeyReference,
     Name,
     NameOrReference,
     Pattern,
@@ -38,15 +38,13 @@ from kveil.proxy.config.fields import (
     list_or_commas,
     none_if_passthrough,
 )
+from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.listeners import Listener, NodeId, Port
 from kveil.proxy.config.logins import check_key, check_mechanism
-from kveil.proxy.config.paths import default_key_path
 from kveil.proxy.config.section import Section as _Model
 from kveil.proxy.config.values import ForwardProxy
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
-
-DEFAULT_KEY = "default"
 
 
 class BrokerPorts(_Model):
@@ -118,13 +116,6 @@ class Upstream(_Model):
         return value
 
 
-class Keys(_Model):
-    """Who wraps the epoch keys."""
-
-    provider: Literal["keyfile"] = "keyfile"
-    path: Path = Field(default_factory=default_key_path)
-
-
 class SealedAs(_Model):
     """Where the records of a mirrored topic were sealed."""
 
@@ -138,8 +129,8 @@ class TopicRule(_Model):
     match: Pattern
     seal: Seal = Seal.BATCH
     mode: Mode = Mode.AUTO
-    key: Name = DEFAULT_KEY
-    accept_keys: Annotated[tuple[Name, ...], list_or_commas] = ()
+    key: KeyReference | None = None
+    accept_keys: Annotated[tuple[KeyReference, ...], list_or_commas] = ()
     accept_plain: bool = False
     stub_codec: StubCodec = StubCodec.AUTO
     compress: Compress = Compress.NONE

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote
 
+from kveil.proxy.config.choices import KeyService
 from kveil.proxy.secret import Secret
 
 MAX_OFFSET: Final = 2**63 - 1
@@ -16,6 +17,7 @@ MAX_PARTITION: Final = 2**31 - 1
 MAX_PORT: Final = 65_535
 # A password or a passphrase; anything larger is the wrong file.
 MAX_SECRET_BYTES: Final = 64 * 1024
+_KEY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
@@ -141,6 +143,42 @@ class PlainText:
 
     def __str__(self) -> str:
         return self.text
+
+
+TOPIC_PLACE: Final = "{topic}"
+"""What stands in a key's name for the name of the topic."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyName:
+    """A key-encryption key: a provider, None for the one of `keys.provider`, and a name, where `{topic}` may stand."""
+
+    provider: KeyService | None
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> "KeyName":
+        """From `name` or `provider:name`."""
+        before, colon, name = text.rpartition(":")
+        known = ", ".join(KeyService)
+        if colon and before not in set(KeyService):
+            msg = f"{before!r} is no provider of keys; there are: {known}"
+            raise ValueError(msg)
+        if not _KEY_NAME.fullmatch(name.replace(TOPIC_PLACE, "x")):
+            msg = (
+                "must be a key's name: 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit, with "
+                "{topic} for the topic's name, and a provider and a colon before it if it isn't that of keys.provider"
+            )
+            raise ValueError(msg)
+        return cls(provider=KeyService(before) if colon else None, name=name)
+
+    @property
+    def is_template(self) -> bool:
+        """Whether it is another key for each topic."""
+        return TOPIC_PLACE in self.name
+
+    def __str__(self) -> str:
+        return f"{self.provider}:{self.name}" if self.provider else self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,12 +19,16 @@ class Flights(Generic[K, V]):
 
         A client that hangs up must not fail those who wait for the same key.
         """
+        return await asyncio.shield(self.begin(place, call))
+
+    def begin(self, place: K, call: Callable[[], Coroutine[Any, Any, V]]) -> asyncio.Task[V]:
+        """The call under way for `place`, begun if there is none."""
         task = self._tasks.get(place)
         if task is None:
             task = asyncio.get_running_loop().create_task(call())
             self._tasks[place] = task
             task.add_done_callback(lambda done: self._landed(place, done))
-        return await asyncio.shield(task)
+        return task
 
     def _landed(self, place: K, task: asyncio.Task[V]) -> None:
         del self._tasks[place]

@@ -11,59 +11,94 @@ from typing import Final
 
 from kveil.protocol.envelope.header import KeyBlock, lp
 from kveil.protocol.envelope.key_schedule import EpochKey
+from kveil.proxy.keys.errors import KeyDenied, KeyRefused
 
+Refusal = KeyRefused | KeyDenied
 Place = tuple[str, bytes, KeyBlock]
 
 # Refusals that are remembered: at most what a broker can invent in a few seconds. About 150 bytes each.
 REFUSED_KEYS: Final = 4_096
+# Within the time for which one is remembered. A partition whose keys are all in order costs none.
+REFUSALS_PER_PARTITION: Final = 16
+# A key must outlive the moment between its being unwrapped and the frame that waits for it.
+LEAST_SECONDS: Final = 0.1
 
 
 class OpenedKeys:
-    """The epoch keys that were unwrapped, the least lately used dropped first."""
+    """The epoch keys that were unwrapped, each for a limited time; the least lately used dropped first."""
 
-    def __init__(self, entries: int) -> None:
+    def __init__(self, entries: int, seconds: float) -> None:
         self._entries = entries
-        self._keys: OrderedDict[Place, EpochKey] = OrderedDict()
+        self._seconds = max(seconds, LEAST_SECONDS)
+        self._keys: OrderedDict[Place, tuple[float, EpochKey]] = OrderedDict()
 
-    def get(self, place: Place) -> EpochKey | None:
-        """The key of this envelope, if it is known."""
-        key = self._keys.get(place)
-        if key is not None:
-            self._keys.move_to_end(place)
-        return key
+    def get(self, place: Place, now: float) -> EpochKey | None:
+        """The key of this envelope, if it is known and its time isn't over."""
+        found = self._keys.get(place)
+        if found is None:
+            return None
+        if now >= found[0]:
+            del self._keys[place]
+            return None
+        self._keys.move_to_end(place)
+        return found[1]
 
-    def put(self, place: Place, key: EpochKey) -> None:
-        """Remembers a key, and forgets the one that was not used for longest."""
-        self._keys[place] = key
+    def put(self, place: Place, key: EpochKey, now: float) -> None:
+        """Remembers a key that was had at `now`, and forgets the one that was not used for longest."""
+        self._keys[place] = (now + self._seconds, key)
         self._keys.move_to_end(place)
         if len(self._keys) > self._entries:
             self._keys.popitem(last=False)
 
 
 class RefusedKeys:
-    """Why an envelope's key was refused, for a few seconds."""
+    """Why an envelope's key was refused or denied, for a few seconds."""
 
     def __init__(self, seconds: float, entries: int = REFUSED_KEYS) -> None:
         self._seconds = seconds
         self._entries = entries
-        self._reasons: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+        self._errors: OrderedDict[bytes, tuple[float, Refusal]] = OrderedDict()
 
-    def reason(self, place: Place, now: float) -> str | None:
-        """Why this one was refused a moment ago; None if it wasn't."""
-        found = self._reasons.get(_digest(place)) if self._reasons else None
-        return found[1] if found and now < found[0] else None
+    def check(self, place: Place, now: float) -> None:
+        """Raises what was raised a moment ago for this one, if anything was."""
+        found = self._errors.get(_digest(place)) if self._errors else None
+        if found and now < found[0]:
+            raise type(found[1])(*found[1].args)
 
-    def put(self, place: Place, reason: str, now: float) -> None:
+    def put(self, place: Place, error: Refusal, now: float) -> None:
         """Remembers a refusal. The oldest goes first, which is also the first to end."""
         digest = _digest(place)
-        self._reasons[digest] = (now + self._seconds, reason)
-        self._reasons.move_to_end(digest)
-        if len(self._reasons) > self._entries:
-            self._reasons.popitem(last=False)
+        self._errors[digest] = (now + self._seconds, error.with_traceback(None))
+        self._errors.move_to_end(digest)
+        if len(self._errors) > self._entries:
+            self._errors.popitem(last=False)
 
     def clear(self) -> None:
         """After the keys have changed, what was refused may be known."""
-        self._reasons.clear()
+        self._errors.clear()
+
+
+class RefusalBudget:
+    """How many refused keys a partition may cost calls for, so that a broker that makes them up costs no more."""
+
+    def __init__(self, seconds: float, entries: int = REFUSED_KEYS) -> None:
+        self._seconds = seconds
+        self._entries = entries
+        self._partitions: OrderedDict[tuple[str, int], tuple[float, int]] = OrderedDict()
+
+    def is_spent(self, topic: str, partition: int, now: float) -> bool:
+        """Whether the partition may cost no more calls for a while."""
+        found = self._partitions.get((topic, partition)) if self._partitions else None
+        return found is not None and now < found[0] and found[1] >= REFUSALS_PER_PARTITION
+
+    def note(self, topic: str, partition: int, now: float) -> None:
+        """One more key of the partition was refused."""
+        until, count = self._partitions.pop((topic, partition), (now + self._seconds, 0))
+        if now >= until:
+            until, count = now + self._seconds, 0
+        self._partitions[topic, partition] = (until, count + 1)
+        if len(self._partitions) > self._entries:
+            self._partitions.popitem(last=False)
 
 
 def _digest(place: Place) -> bytes:

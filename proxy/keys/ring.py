@@ -2,53 +2,81 @@
 
 A frame asks first without waiting (`sealing_key`, `opening_key`), which nearly always answers. Where not, the
 shell waits for `renew` or `unwrap` and asks again. Concurrent needs for the same key make one call.
+
+Sealing needs two things: the topic's epoch key, and a lease of the key that wrapped it: the word of whoever keeps that
+key that it may still be used, which is asked for again before it ends. So a key that is disabled seals no longer than a
+lease, and a service that is down for less than the rest of a lease stops nothing.
 """
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from kveil.protocol.envelope.errors import Unopenable
 from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_schedule import EpochKey, KeyHidingKey, WireKeys, derive_kid, new_epoch_key_secret
 from kveil.proxy.admin.audit import audit
-from kveil.proxy.config import Limits
-from kveil.proxy.keys.errors import KeyRefused
+from kveil.proxy.admin.metrics import Metrics
+from kveil.proxy.config import Keys, Limits
+from kveil.proxy.keys.calls import KeyCalls
+from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 from kveil.proxy.keys.flights import Flights
-from kveil.proxy.keys.opened import OpenedKeys, Place, RefusedKeys
-from kveil.proxy.keys.provider import KeyProvider
-from kveil.proxy.keys.sealing import Epochs
-from kveil.proxy.policy import Rule
+from kveil.proxy.keys.opened import OpenedKeys, Place, RefusalBudget, RefusedKeys
+from kveil.proxy.keys.provider import KeyContext, KeyProvider
+from kveil.proxy.keys.realm import Realm
+from kveil.proxy.keys.sealing import Epochs, Leases
+from kveil.proxy.policy import KeyRef, Rule
 
 SECONDS_PER_HOUR: Final = 3600
-# How late a rotation may be noticed while sealing goes on. One stat() in that time costs nothing.
+# How late a change of the key file may be noticed while sealing goes on. One stat() in that time costs nothing.
 LOOK_SECONDS: Final = 5.0
+# How soon a lease that couldn't be renewed is tried again while it still holds.
+RENEWAL_RETRY_SECONDS: Final = 10.0
 
 
 class KeyRing:
-    """All epoch keys of one process, over one provider. Must not be carried over a fork."""
+    """All epoch keys of one process. Must not be carried over a fork."""
 
-    def __init__(self, provider: KeyProvider, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
-        self._provider = provider
+    def __init__(
+        self,
+        providers: Mapping[int, KeyProvider],
+        realm: Realm,
+        keys: Keys,
+        limits: Limits,
+        *,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._realm = realm
         self._clock = clock
         self._looked = clock()
+        self._calls = {
+            number: KeyCalls(provider, keys.call_timeout_seconds, metrics, clock)
+            for number, provider in providers.items()
+        }
         self._epochs = Epochs(limits.epoch_key_hours * SECONDS_PER_HOUR)
-        self._opened = OpenedKeys(limits.opened_keys)
+        self._leases = Leases(keys.seal_lease_seconds)
+        self._opened = OpenedKeys(limits.opened_keys, keys.unwrap_cache_seconds)
         self._refused = RefusedKeys(limits.refused_key_seconds)
+        self._refusals = RefusalBudget(limits.refused_key_seconds)
         self._hiding: dict[str, KeyHidingKey] = {}
         self._wire_keys = WireKeys()
-        self._renewals: Flights[tuple[str, str], EpochKey] = Flights()
+        self._renewals: Flights[tuple[str, KeyRef], EpochKey] = Flights()
+        self._lease_renewals: Flights[KeyRef, None] = Flights()
         self._unwraps: Flights[Place, EpochKey] = Flights()
-
-    @property
-    def provider(self) -> KeyProvider:
-        """Who wraps, for status and health."""
-        return self._provider
 
     @property
     def realm(self) -> str:
         """The deployment that the keys belong to."""
-        return self._provider.realm
+        return self._realm.name
+
+    @property
+    def providers(self) -> Mapping[int, KeyProvider]:
+        """Who wraps, by their numbers in envelopes."""
+        return {number: calls.provider for number, calls in self._calls.items()}
+
+    # Sealing -----------------------------------------------------------------------------------------------------
 
     def sealing_key(self, topic: str, rule: Rule, now: float) -> EpochKey | None:
         """The epoch key that seals `topic` now, or None: `renew` is needed.
@@ -57,13 +85,19 @@ class KeyRing:
         """
         if now - self._looked >= LOOK_SECONDS:
             self._looked = now
-            self.reload()
-        return self._epochs.current(topic, rule.key, self._provider.primary_version(rule.key), now)
+            self._refresh()
+        lease = self._leases.current(rule.key, now)
+        if lease is None:
+            return None
+        if now >= lease.due:
+            self._leases.postpone(rule.key, now + RENEWAL_RETRY_SECONDS)
+            self._lease_renewals.begin(rule.key, lambda: self._renew_lease(topic, rule.key))
+        return self._epochs.current(topic, rule.key, lease.version, now)
 
     def hiding_key(self, topic: str) -> KeyHidingKey | None:
-        """What hides the keys of the topic's records in record mode, None if the provider has none."""
+        """What hides the keys of the topic's records in record mode, None if none was made."""
         hiding = self._hiding.get(topic)
-        if hiding is None and (found := self._provider.hiding_key()) is not None:
+        if hiding is None and (found := self._realm.hiding_key) is not None:
             hiding = KeyHidingKey(
                 id=found.id, secret=found.secret, realm=self.realm, topic=topic, remembered=self._wire_keys
             )
@@ -71,62 +105,100 @@ class KeyRing:
         return hiding
 
     async def renew(self, topic: str, rule: Rule) -> EpochKey:
-        """A usable epoch key for `topic`, made if there is none. Raises KeyRefused or KeyUnavailable."""
+        """A usable epoch key for `topic`, made if there is none. Raises KeyDenied or KeyUnavailable."""
         return await self._renewals.join((topic, rule.key), lambda: self._renew(topic, rule))
 
     async def _renew(self, topic: str, rule: Rule) -> EpochKey:
-        self.reload()
+        self._refresh()
+        if self._leases.current(rule.key, self._clock()) is None and self._epochs.wrapped_by(topic, rule.key):
+            await self._lease_renewals.join(rule.key, lambda: self._renew_lease(topic, rule.key))
         # Whoever came a moment late, after the call that it would have joined, finds the key here.
-        present = self._epochs.current(topic, rule.key, self._provider.primary_version(rule.key), self._clock())
+        now = self._clock()
+        lease = self._leases.current(rule.key, now)
+        present = self._epochs.current(topic, rule.key, lease.version, now) if lease else None
         if present is not None:
             return present
-        began = self._clock()
-        secret = new_epoch_key_secret()
-        kid = derive_kid(secret, realm=self.realm, topic=topic, provider=self._provider.id)
-        block = await self._provider.wrap(topic, kid, secret, rule.key)
+        secret, kid, block = await self._wrapped(topic, rule.key)
         key = EpochKey(secret=secret, realm=self.realm, topic=topic, kid=kid, block=block)
         # Its age counts from before the call, which may have been slow.
-        self._epochs.begin(key, began)
-        self._opened.put((topic, kid, block), key)
-        audit("key.created", topic, kid=kid.hex(), key=block.name, version=block.version)
+        self._epochs.begin(key, now)
+        self._opened.put((topic, kid, block), key, now)
+        audit("key.created", topic, kid=kid.hex(), key=str(rule.key), version=block.version)
         return key
+
+    async def _renew_lease(self, topic: str, key: KeyRef) -> None:
+        """Wraps a secret that nothing is sealed with: that takes the same right, and names the primary version."""
+        await self._wrapped(topic, key)
+
+    async def _wrapped(self, topic: str, key: KeyRef) -> tuple[bytes, bytes, KeyBlock]:
+        """A new secret, its kid and its wrap. Raises KeyDenied or KeyUnavailable."""
+        asked = self._clock()
+        secret = new_epoch_key_secret()
+        kid = derive_kid(secret, realm=self.realm, topic=topic, provider=key.provider)
+        calls = self._calls_to(key.provider)
+        try:
+            block = await calls.wrap(key.name, secret, KeyContext(self.realm, topic, kid))
+        except KeyDenied as error:
+            self._leases.end(key)
+            audit("key.refused", topic, key=str(key), reason=str(error))
+            raise
+        self._leases.renew(key, block.version, asked)
+        return secret, kid, block
 
     def note_use(self, key: EpochKey, nbytes: int) -> None:
         """Counts one sealed batch of `nbytes` plaintext against the key's limits."""
         self._epochs.note_use(key, nbytes)
 
+    # Opening -----------------------------------------------------------------------------------------------------
+
     def opening_key(self, topic: str, kid: bytes, block: KeyBlock, rule: Rule) -> EpochKey | None:
-        """The epoch key that opens an envelope of `topic`, or None: `unwrap` is needed. Raises KeyRefused.
+        """The epoch key that opens an envelope of `topic`, or None: `unwrap` is needed.
 
         `topic` is the reader's own view, or what the rule's `sealed_as` made of it: both find the same key.
+
+        :raises KeyRefused, KeyDenied: it isn't to be had.
         """
         place = _admitted(topic, kid, block, rule)
-        key = self._opened.get(place)
+        now = self._clock()
+        key = self._opened.get(place, now)
         if key is None:
-            self._check_not_refused(place)
+            self._refused.check(place, now)
         return key
 
-    async def unwrap(self, topic: str, kid: bytes, block: KeyBlock, rule: Rule) -> EpochKey:
-        """The epoch key of an envelope, unwrapped if it isn't known. Raises KeyRefused or KeyUnavailable."""
+    async def unwrap(self, topic: str, partition: int, kid: bytes, block: KeyBlock, rule: Rule) -> EpochKey:
+        """The epoch key of an envelope that was found in a partition, unwrapped if it isn't known.
+
+        :raises KeyRefused, KeyDenied, KeyUnavailable: it isn't to be had.
+        """
         place = _admitted(topic, kid, block, rule)
-        key = self._opened.get(place)
+        now = self._clock()
+        key = self._opened.get(place, now)
         if key is not None:
             return key
-        self._check_not_refused(place)
-        return await self._unwraps.join(place, lambda: self._unwrap(place))
+        self._refused.check(place, now)
+        if self._refusals.is_spent(topic, partition, now):
+            msg = f"too many keys of {topic}/{partition} were refused just now: no further ones are asked for yet"
+            raise KeyUnavailable(msg)
+        try:
+            return await self._unwraps.join(place, lambda: self._unwrap(place))
+        except (KeyRefused, KeyDenied):
+            self._refusals.note(topic, partition, self._clock())
+            raise
 
     async def _unwrap(self, place: Place) -> EpochKey:
         topic, kid, block = place
-        self.reload()
+        self._refresh()
+        asked = self._clock()
+        named = str(KeyRef(block.provider, block.name))
         try:
-            secret = await self._provider.unwrap(topic, kid, block)
+            secret = await self._calls_to(block.provider).unwrap(block, KeyContext(self.realm, topic, kid))
             key = self._checked(place, secret)
-        except KeyRefused as error:
-            self._refused.put(place, str(error), self._clock())
-            audit("key.refused", topic, kid=kid.hex(), key=block.name, reason=str(error))
+        except (KeyRefused, KeyDenied) as error:
+            self._refused.put(place, error, self._clock())
+            audit("key.refused", topic, kid=kid.hex(), key=named, reason=str(error))
             raise
-        self._opened.put(place, key)
-        audit("key.unwrapped", topic, kid=kid.hex(), key=block.name, version=block.version)
+        self._opened.put(place, key, asked)
+        audit("key.unwrapped", topic, kid=kid.hex(), key=named, version=block.version)
         return key
 
     def _checked(self, place: Place, secret: bytes) -> EpochKey:
@@ -138,15 +210,28 @@ class KeyRing:
             msg = f"what key {block.name!r} unwrapped is not the epoch key that the envelope names: {error}"
             raise KeyRefused(msg) from None
 
-    def _check_not_refused(self, place: Place) -> None:
-        reason = self._refused.reason(place, self._clock())
-        if reason is not None:
-            raise KeyRefused(reason)
+    def _calls_to(self, provider: int) -> KeyCalls:
+        # A rule can name no other provider than the configured ones.
+        return self._calls[provider]
+
+    # Life --------------------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
-        """Looks for changed keys now, as SIGHUP asks. What was refused gets another chance if they have."""
-        if self._provider.refresh():
+        """Begins new epoch keys and looks for changed keys now, as SIGHUP asks."""
+        self._refresh()
+        self._epochs.end()
+        self._leases.end_all()
+
+    def _refresh(self) -> None:
+        """What was refused gets another chance if keys have changed, and primary versions are asked for again."""
+        changed = [calls.provider.refresh() for calls in self._calls.values()]  # each of them is to look
+        if any(changed):
             self._refused.clear()
+            self._leases.end_all()
+
+    async def close(self) -> None:
+        """Lets go of the key services."""
+        await asyncio.gather(*(calls.provider.close() for calls in self._calls.values()))
 
 
 def _admitted(topic: str, kid: bytes, block: KeyBlock, rule: Rule) -> Place:

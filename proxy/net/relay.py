@@ -12,7 +12,7 @@ from kveil.protocol.kafka.errors import ProtocolError
 from kveil.proxy.addresses import Endpoint
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import CloseConnection, LoginFailed
-from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
+from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 from kveil.proxy.log import log_limited
 from kveil.proxy.login import MAX_TOKEN_BYTES
 from kveil.proxy.needs import OpeningKeyNeed, PasswordNeed, SealingKeyNeed
@@ -314,8 +314,8 @@ class Relay:
             if isinstance(need, SealingKeyNeed):
                 await keys.renew(need.topic, need.rule)
             else:
-                await keys.unwrap(need.topic, need.kid, need.block, need.rule)
-        except (KeyRefused, KeyUnavailable) as error:
+                await keys.unwrap(need.topic, need.partition, need.kid, need.block, need.rule)
+        except (KeyRefused, KeyDenied, KeyUnavailable) as error:
             parked.failures[need] = error
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

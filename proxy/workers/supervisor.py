@@ -40,7 +40,12 @@ def serve_by_workers(settings: Settings, guard: Callable[[Callable[[], int]], in
     """
     keep_freed_memory()
     take_open_files(settings)
-    return Supervisor(settings, lambda number, sock: guard(partial(run_worker, settings, number, sock))).run()
+
+    def run(number: int, sock: socket.socket) -> int:
+        return guard(partial(run_worker, settings, number, sock, checks_keys=supervisor.is_starting))
+
+    supervisor = Supervisor(settings, run)
+    return supervisor.run()
 
 
 class Supervisor:
@@ -67,6 +72,11 @@ class Supervisor:
         self._deadline: float | None = None
         """When workers that haven't ended are killed."""
         self._exit_code: int | None = None
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether no worker has been ready yet, so that the one which starts is to look whether it can serve."""
+        return not self._realm
 
     def run(self) -> int:
         """Serve, and return the exit code."""
@@ -122,7 +132,7 @@ class Supervisor:
             return
         self._balance.add(worker.number)
         _log.info("worker_ready", worker=worker.number, pid=worker.pid)
-        if not self._realm:
+        if self.is_starting:
             self._realm = realm
             others = range(_FIRST + 1, _FIRST + self._settings.workers)
             self._awaited |= {*others}
@@ -143,7 +153,7 @@ class Supervisor:
             if not self._crew.workers:
                 self._exit_code = 0
             return False
-        if not self._realm:
+        if self.is_starting:
             self._exit_code = exit_code if exit_code > 0 else _CRASHED  # it has said why
             return False
         self._no_longer_awaited(worker.number)

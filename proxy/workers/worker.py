@@ -12,8 +12,10 @@ from kveil.proxy import log
 from kveil.proxy.addresses import Brokers, Endpoint
 from kveil.proxy.agreed_names import NAME_LENGTH, AgreedNames
 from kveil.proxy.config import Settings
+from kveil.proxy.keys.opening import check_keys
 from kveil.proxy.net.accepting import Take
 from kveil.proxy.net.doors import Arrival
+from kveil.proxy.policy import Policy
 from kveil.proxy.server import Server, run_loop, share
 from kveil.proxy.topics import SettingsCache
 from kveil.proxy.workers.channel import Message
@@ -29,12 +31,14 @@ ORPHANED = 1
 """The exit code of a worker without a parent. Nobody is there to see it."""
 
 
-def run_worker(settings: Settings, number: int, sock: socket.socket) -> int:
+def run_worker(settings: Settings, number: int, sock: socket.socket, *, checks_keys: bool) -> int:
     """Serve until the parent says otherwise, and return the exit code. `sock` is the channel.
 
-    :raises ConfigError, KeyFileError, UsersFileError: a file can't be used.
+    :raises ConfigError, KeySetupError, UsersFileError: a file can't be used.
     """
     log.bind_everywhere(worker=number)
+    if checks_keys:
+        check_keys(settings, Policy(settings))
     run_loop(_Worker(settings, sock).run())
     return 0
 

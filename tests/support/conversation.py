@@ -23,11 +23,9 @@ from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Direction, Settings
 from kveil.proxy.context import Connection, Shared
 from kveil.proxy.errors import QuestionFailed
-from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
 from kveil.proxy.keys.keyfile import new_key_file
 from kveil.proxy.keys.keyfile_store import create_key_file
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
-from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.needs import (
     AgreementNeed,
     GiftNeed,
@@ -43,6 +41,7 @@ from kveil.proxy.needs import (
 from kveil.proxy.policy import Policy
 from kveil.proxy.session import Parked, Session
 from kveil.proxy.topics import SettingsCache, TopicNames, TopicSettings
+from tests.support.key_rings import key_file_ring
 from tests.support.kio_instances import header_of, kio_decode
 
 PORT = 5000
@@ -120,7 +119,7 @@ def make_shared(
     return Shared(
         settings=settings,
         policy=Policy(settings),
-        keys=KeyRing(provider or KeyFileProvider(settings.keys.path), settings.limits, clock),
+        keys=key_file_ring(provider or KeyFileProvider(settings.keys.path), limits=settings.limits, clock=clock),
         brokers=Brokers(),
         budget=BufferBudget(settings.limits.buffered_bytes),
         topic_names=TopicNames(),
@@ -287,11 +286,8 @@ class Conversation:
                 need.check()
             case SealingKeyNeed(topic, rule):
                 asyncio.run(shared.keys.renew(topic, rule))
-            case OpeningKeyNeed(topic, kid, block, rule):
-                try:
-                    asyncio.run(shared.keys.unwrap(topic, kid, block, rule))
-                except (KeyRefused, KeyUnavailable) as error:
-                    raise error
+            case OpeningKeyNeed(topic, partition, kid, block, rule):
+                asyncio.run(shared.keys.unwrap(topic, partition, kid, block, rule))
 
     def _meet_name(self, topic_id: bytes) -> None:
         """Ask the other workers, then the broker."""

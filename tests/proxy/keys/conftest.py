@@ -11,7 +11,8 @@ from kveil.proxy.keys.keyfile import new_key_file
 from kveil.proxy.keys.keyfile_store import create_key_file
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
 from kveil.proxy.keys.ring import KeyRing
-from kveil.proxy.policy import Rule
+from kveil.proxy.policy import KeyRef, Rule
+from tests.support.key_rings import key_file_ring
 
 
 class Clock:
@@ -43,7 +44,7 @@ def provider(path: Path) -> KeyFileProvider:
 
 @pytest.fixture
 def ring(provider: KeyFileProvider, clock: Clock) -> KeyRing:
-    return KeyRing(provider, Limits(), clock)
+    return key_file_ring(provider, clock=clock)
 
 
 @pytest.fixture
@@ -52,8 +53,8 @@ def make_rule() -> Callable[..., Rule]:
         return Rule(
             seal=True,
             mode=Mode.AUTO,
-            key=key,
-            accept_keys=frozenset((1, name) for name in (key, *accept)),
+            key=KeyRef(1, key),
+            accept_keys=frozenset(KeyRef(1, name) for name in (key, *accept)),
             accept_plain=False,
             stub_codec=StubCodec.AUTO,
             sealed_as=sealed_as,
@@ -106,7 +107,7 @@ def slow(provider):
 @pytest.fixture
 def reader(slow, clock):
     """A ring that has sealed nothing itself, over a provider that counts."""
-    return KeyRing(slow, Limits(opened_keys=3), clock)
+    return key_file_ring(slow, limits=Limits(opened_keys=3), clock=clock)
 
 
 @pytest.fixture

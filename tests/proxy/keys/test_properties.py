@@ -18,8 +18,8 @@ from kveil.proxy.keys.keyfile import add_key, new_key_file, rotate_key
 from kveil.proxy.keys.keyfile_json import decode_key_file, encode_key_file
 from kveil.proxy.keys.keyfile_store import change_key_file, create_key_file
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
-from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.policy import Rule
+from tests.support.key_rings import key_file_ring
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
 JSON = st.recursive(
@@ -122,8 +122,8 @@ def test_what_was_sealed_opens_for_another_reader_whatever_happens_in_between(st
 async def _seal_and_open(path: Path, steps: list[tuple[str, str, int]]) -> None:
     create_key_file(path, new_key_file(realm="r", names=("default", "eu")))
     now = [0.0]
-    writer = KeyRing(KeyFileProvider(path), Limits(), lambda: now[0])
-    reader = KeyRing(KeyFileProvider(path), Limits(opened_keys=2), lambda: now[0])
+    writer = key_file_ring(KeyFileProvider(path), clock=lambda: now[0])
+    reader = key_file_ring(KeyFileProvider(path), limits=Limits(opened_keys=2), clock=lambda: now[0])
     sealed: list[EpochKey] = []
     for action, name, number in steps:
         topic = f"t{number}"
@@ -138,7 +138,7 @@ async def _seal_and_open(path: Path, steps: list[tuple[str, str, int]]) -> None:
         else:
             writer.reload()
     for key in sealed:
-        opened = await reader.unwrap(key.topic, key.kid, key.block, rule_of("default"))
+        opened = await reader.unwrap(key.topic, 0, key.kid, key.block, rule_of("default"))
         assert opened.secret == key.secret
         with pytest.raises(KeyRefused):
-            await reader.unwrap("elsewhere", key.kid, key.block, rule_of("default"))
+            await reader.unwrap("elsewhere", 0, key.kid, key.block, rule_of("default"))

@@ -9,7 +9,7 @@ from kveil.proxy.keys.errors import KeyFileError, KeyRefused, KeyUnavailable
 from kveil.proxy.keys.keyfile import new_key_file, rotate_key
 from kveil.proxy.keys.keyfile_json import encode_key_file
 from kveil.proxy.keys.keyfile_store import change_key_file, create_key_file
-from kveil.proxy.keys.provider import KeyProvider
+from kveil.proxy.keys.provider import KeyContext, KeyProvider
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
 from kveil.proxy.policy import PROVIDER_IDS
 
@@ -28,20 +28,20 @@ def test_it_is_a_provider(provider):
 
 
 async def test_what_is_wrapped_unwraps(provider):
-    block = await provider.wrap("orders", KID, SECRET, "eu")
+    block = await provider.wrap("eu", SECRET, KeyContext("test", "orders", KID))
     assert (block.provider, block.name, block.mechanism, block.version) == (1, "eu", registry.KVEIL_WRAP, "1")
     assert SECRET not in block.wrapped
-    assert await provider.unwrap("orders", KID, block) == SECRET
+    assert await provider.unwrap(block, KeyContext("test", "orders", KID)) == SECRET
 
 
 async def test_two_wraps_of_one_secret_differ(provider):
-    first = await provider.wrap("orders", KID, SECRET, "default")
-    assert first.wrapped != (await provider.wrap("orders", KID, SECRET, "default")).wrapped
+    first = await provider.wrap("default", SECRET, KeyContext("test", "orders", KID))
+    assert first.wrapped != (await provider.wrap("default", SECRET, KeyContext("test", "orders", KID))).wrapped
 
 
 async def test_a_key_that_the_file_lacks_can_not_wrap_yet(provider):
     with pytest.raises(KeyUnavailable, match="kveil keys add us"):
-        await provider.wrap("orders", KID, SECRET, "us")
+        await provider.wrap("us", SECRET, KeyContext("test", "orders", KID))
 
 
 @pytest.mark.parametrize(
@@ -58,42 +58,42 @@ async def test_a_key_that_the_file_lacks_can_not_wrap_yet(provider):
     ],
 )
 async def test_a_block_that_was_changed_is_refused(provider, change):
-    block = await provider.wrap("orders", KID, SECRET, "default")
+    block = await provider.wrap("default", SECRET, KeyContext("test", "orders", KID))
     with pytest.raises(KeyRefused):
-        await provider.unwrap("orders", KID, block._replace(**change))
+        await provider.unwrap(block._replace(**change), KeyContext("test", "orders", KID))
 
 
 async def test_every_flipped_byte_of_a_wrap_is_refused(provider):
-    block = await provider.wrap("orders", KID, SECRET, "default")
+    block = await provider.wrap("default", SECRET, KeyContext("test", "orders", KID))
     for place in range(len(block.wrapped)):
         wrapped = bytearray(block.wrapped)
         wrapped[place] ^= 1
         with pytest.raises(KeyRefused, match="does not open"):
-            await provider.unwrap("orders", KID, block._replace(wrapped=bytes(wrapped)))
+            await provider.unwrap(block._replace(wrapped=bytes(wrapped)), KeyContext("test", "orders", KID))
 
 
 async def test_a_wrap_opens_for_its_own_topic_and_kid_only(provider):
-    block = await provider.wrap("orders", KID, SECRET, "default")
+    block = await provider.wrap("default", SECRET, KeyContext("test", "orders", KID))
     with pytest.raises(KeyRefused, match="does not open"):
-        await provider.unwrap("other", KID, block)
+        await provider.unwrap(block, KeyContext("test", "other", KID))
     with pytest.raises(KeyRefused, match="does not open"):
-        await provider.unwrap("orders", bytes(16), block)
+        await provider.unwrap(block, KeyContext("test", "orders", bytes(16)))
 
 
 async def test_a_refusal_shows_no_key(provider, path):
-    block = await provider.wrap("orders", KID, SECRET, "default")
+    block = await provider.wrap("default", SECRET, KeyContext("test", "orders", KID))
     with pytest.raises(KeyRefused) as caught:
-        await provider.unwrap("other", KID, block)
+        await provider.unwrap(block, KeyContext("test", "other", KID))
     shown = f"{caught.value!r} {caught.value.__cause__!r}"
     assert block.wrapped.hex() not in shown
     assert repr(block.wrapped) not in shown
 
 
 async def test_another_file_with_the_same_names_does_not_open(provider, tmp_path):
-    block = await provider.wrap("orders", KID, SECRET, "default")
+    block = await provider.wrap("default", SECRET, KeyContext("test", "orders", KID))
     create_key_file(tmp_path / "other.json", new_key_file(realm="test"))
     with pytest.raises(KeyRefused, match="does not open"):
-        await KeyFileProvider(tmp_path / "other.json").unwrap("orders", KID, block)
+        await KeyFileProvider(tmp_path / "other.json").unwrap(block, KeyContext("test", "orders", KID))
 
 
 def test_an_unchanged_file_is_not_read_again(provider, monkeypatch):
@@ -102,13 +102,13 @@ def test_an_unchanged_file_is_not_read_again(provider, monkeypatch):
 
 
 async def test_a_rotation_is_taken_up_and_the_old_version_still_opens(provider, path):
-    old = await provider.wrap("orders", KID, SECRET, "default")
+    old = await provider.wrap("default", SECRET, KeyContext("test", "orders", KID))
     rotate(path)
     assert provider.primary_version("default") == "1"
     assert provider.refresh() is True
     assert provider.primary_version("default") == "2"
-    assert (await provider.wrap("orders", KID, SECRET, "default")).version == "2"
-    assert await provider.unwrap("orders", KID, old) == SECRET
+    assert (await provider.wrap("default", SECRET, KeyContext("test", "orders", KID))).version == "2"
+    assert await provider.unwrap(old, KeyContext("test", "orders", KID)) == SECRET
     assert provider.refresh() is False
 
 
@@ -122,7 +122,7 @@ async def test_a_rotation_is_taken_up_and_the_old_version_still_opens(provider, 
     ],
 )
 async def test_a_bad_new_file_is_told_of_once_and_the_old_content_stays(provider, path, damage, reason):
-    block = await provider.wrap("orders", KID, SECRET, "default")
+    block = await provider.wrap("default", SECRET, KeyContext("test", "orders", KID))
     damage(path)
     with capture_logs() as lines:
         for _ in range(5):
@@ -130,7 +130,7 @@ async def test_a_bad_new_file_is_told_of_once_and_the_old_content_stays(provider
     assert [line["event"] for line in lines] == ["keys_reload_refused"]
     assert reason in lines[0]["reason"]
     assert lines[0]["log_level"] == "error"
-    assert await provider.unwrap("orders", KID, block) == SECRET
+    assert await provider.unwrap(block, KeyContext("test", "orders", KID)) == SECRET
 
 
 async def test_a_file_that_was_mended_is_taken_up(provider, path):

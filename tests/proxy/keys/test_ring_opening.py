@@ -15,10 +15,10 @@ from kveil.proxy.keys.keyfile_store import change_key_file
 async def test_a_reader_unwraps_once_and_then_has_the_key(ring, reader, slow, rule):
     sealed = await ring.renew("orders", rule)
     assert reader.opening_key("orders", sealed.kid, sealed.block, rule) is None
-    opened = await reader.unwrap("orders", sealed.kid, sealed.block, rule)
+    opened = await reader.unwrap("orders", 0, sealed.kid, sealed.block, rule)
     assert opened.secret == sealed.secret
     assert reader.opening_key("orders", sealed.kid, sealed.block, rule) is opened
-    assert await reader.unwrap("orders", sealed.kid, sealed.block, rule) is opened
+    assert await reader.unwrap("orders", 0, sealed.kid, sealed.block, rule) is opened
     assert slow.unwraps == 1
 
 
@@ -31,7 +31,7 @@ async def test_what_was_sealed_here_opens_here_without_a_call(reader, slow, rule
 async def test_many_readers_of_one_key_make_one_call(ring, reader, slow, rule, settle):
     sealed = await ring.renew("orders", rule)
     slow.gate.clear()
-    waiting = [asyncio.create_task(reader.unwrap("orders", sealed.kid, sealed.block, rule)) for _ in range(20)]
+    waiting = [asyncio.create_task(reader.unwrap("orders", 0, sealed.kid, sealed.block, rule)) for _ in range(20)]
     await settle()
     slow.gate.set()
     await asyncio.gather(*waiting)
@@ -41,14 +41,14 @@ async def test_many_readers_of_one_key_make_one_call(ring, reader, slow, rule, s
 async def test_old_versions_open_after_a_rotation(ring, reader, rule, path):
     sealed = await ring.renew("orders", rule)
     change_key_file(path, lambda content: rotate_key(content, "default"))
-    assert await reader.unwrap("orders", sealed.kid, sealed.block, rule)
+    assert await reader.unwrap("orders", 0, sealed.kid, sealed.block, rule)
 
 
 async def test_a_reader_takes_up_a_rotation_when_it_meets_it(ring, reader, rule, path):
     change_key_file(path, lambda content: rotate_key(content, "default"))
     sealed = await ring.renew("orders", rule)
     assert sealed.block.version == "2"
-    assert await reader.unwrap("orders", sealed.kid, sealed.block, rule)
+    assert await reader.unwrap("orders", 0, sealed.kid, sealed.block, rule)
 
 
 async def test_a_key_that_the_rule_does_not_list_is_refused_before_any_call(ring, reader, slow, rule, make_rule):
@@ -56,25 +56,25 @@ async def test_a_key_that_the_rule_does_not_list_is_refused_before_any_call(ring
     with pytest.raises(KeyRefused, match="'eu' of provider 1 is not among"):
         reader.opening_key("orders", sealed.kid, sealed.block, rule)
     with pytest.raises(KeyRefused, match="not among"):
-        await reader.unwrap("orders", sealed.kid, sealed.block, rule)
+        await reader.unwrap("orders", 0, sealed.kid, sealed.block, rule)
     assert slow.unwraps == 0
-    assert await reader.unwrap("orders", sealed.kid, sealed.block, make_rule("default", "eu"))
+    assert await reader.unwrap("orders", 0, sealed.kid, sealed.block, make_rule("default", "eu"))
 
 
 async def test_the_rule_is_asked_on_cache_hits_too(ring, reader, rule, make_rule):
     sealed = await ring.renew("orders", make_rule("eu"))
-    await reader.unwrap("orders", sealed.kid, sealed.block, make_rule("eu"))
+    await reader.unwrap("orders", 0, sealed.kid, sealed.block, make_rule("eu"))
     with pytest.raises(KeyRefused, match="not among"):
         reader.opening_key("orders", sealed.kid, sealed.block, rule)
 
 
 async def test_a_listed_name_over_another_key_s_kid_gets_nothing_from_the_cache(ring, reader, rule, make_rule):
     sealed = await ring.renew("orders", make_rule("eu"))
-    await reader.unwrap("orders", sealed.kid, sealed.block, make_rule("eu"))
+    await reader.unwrap("orders", 0, sealed.kid, sealed.block, make_rule("eu"))
     forged = sealed.block._replace(name="default")
     assert reader.opening_key("orders", sealed.kid, forged, rule) is None
     with pytest.raises(KeyRefused, match="does not open"):
-        await reader.unwrap("orders", sealed.kid, forged, rule)
+        await reader.unwrap("orders", 0, sealed.kid, forged, rule)
 
 
 async def test_another_provider_of_the_same_name_is_refused(ring, reader, rule):
@@ -86,21 +86,21 @@ async def test_another_provider_of_the_same_name_is_refused(ring, reader, rule):
 async def test_a_batch_of_another_topic_does_not_open(ring, reader, rule):
     sealed = await ring.renew("orders", rule)
     with pytest.raises(KeyRefused):
-        await reader.unwrap("copy", sealed.kid, sealed.block, rule)
+        await reader.unwrap("copy", 0, sealed.kid, sealed.block, rule)
 
 
 async def test_the_refusal_of_a_copy_does_not_touch_the_original(ring, reader, rule):
     sealed = await ring.renew("orders", rule)
     with pytest.raises(KeyRefused):
-        await reader.unwrap("copy", sealed.kid, sealed.block, rule)
+        await reader.unwrap("copy", 0, sealed.kid, sealed.block, rule)
     assert reader.opening_key("orders", sealed.kid, sealed.block, rule) is None
-    assert await reader.unwrap("orders", sealed.kid, sealed.block, rule)
+    assert await reader.unwrap("orders", 0, sealed.kid, sealed.block, rule)
 
 
 async def test_a_mirrored_topic_opens_as_its_origin(ring, reader, rule, make_rule):
     sealed = await ring.renew("orders", rule)
     mirror = make_rule(sealed_as="orders")
-    opened = await reader.unwrap("mirror", sealed.kid, sealed.block, mirror)
+    opened = await reader.unwrap("mirror", 0, sealed.kid, sealed.block, mirror)
     assert opened.topic == "orders"
     assert reader.opening_key("mirror", sealed.kid, sealed.block, mirror) is opened
     assert reader.opening_key("orders", sealed.kid, sealed.block, mirror) is opened
@@ -111,14 +111,14 @@ async def test_a_refusal_is_remembered_for_a_short_time(ring, reader, slow, rule
     forged = sealed.block._replace(version="9")
     for _ in range(5):
         with pytest.raises(KeyRefused, match="version '9'"):
-            await reader.unwrap("orders", sealed.kid, forged, rule)
+            await reader.unwrap("orders", 0, sealed.kid, forged, rule)
         with pytest.raises(KeyRefused, match="version '9'"):
             reader.opening_key("orders", sealed.kid, forged, rule)
     assert slow.unwraps == 1
     clock.now += Limits().refused_key_seconds
     assert reader.opening_key("orders", sealed.kid, forged, rule) is None
     with pytest.raises(KeyRefused):
-        await reader.unwrap("orders", sealed.kid, forged, rule)
+        await reader.unwrap("orders", 0, sealed.kid, forged, rule)
     assert slow.unwraps == 2
 
 
@@ -130,21 +130,21 @@ async def test_a_changed_key_file_gives_refused_keys_another_chance(ring, reader
     added = path.read_bytes()
     path.write_bytes(original)
     with pytest.raises(KeyRefused, match="no key 'us'"):
-        await reader.unwrap("orders", sealed.kid, sealed.block, add)
+        await reader.unwrap("orders", 0, sealed.kid, sealed.block, add)
     path.write_bytes(added)
     reader.reload()
     assert reader.opening_key("orders", sealed.kid, sealed.block, add) is None
-    assert await reader.unwrap("orders", sealed.kid, sealed.block, add)
+    assert await reader.unwrap("orders", 0, sealed.kid, sealed.block, add)
 
 
 async def test_an_outage_is_not_remembered(ring, reader, slow, rule):
     sealed = await ring.renew("orders", rule)
     slow.failure = KeyUnavailable("down")
     with pytest.raises(KeyUnavailable, match="down"):
-        await reader.unwrap("orders", sealed.kid, sealed.block, rule)
+        await reader.unwrap("orders", 0, sealed.kid, sealed.block, rule)
     slow.failure = None
     assert reader.opening_key("orders", sealed.kid, sealed.block, rule) is None
-    assert await reader.unwrap("orders", sealed.kid, sealed.block, rule)
+    assert await reader.unwrap("orders", 0, sealed.kid, sealed.block, rule)
 
 
 @pytest.mark.parametrize("answer", [bytes(32), b"", bytes(31), bytes(33), bytes(64)])
@@ -152,36 +152,36 @@ async def test_a_provider_that_answers_with_another_key_is_refused(ring, reader,
     sealed = await ring.renew("orders", rule)
     slow.answer = answer
     with pytest.raises(KeyRefused, match="not the epoch key that the envelope names"):
-        await reader.unwrap("orders", sealed.kid, sealed.block, rule)
+        await reader.unwrap("orders", 0, sealed.kid, sealed.block, rule)
 
 
 async def test_the_cache_drops_what_was_not_used_for_longest(reader, slow, ring, rule):
     keys: list[EpochKey] = [await ring.renew(f"t{number}", rule) for number in range(4)]
     for key in keys[:3]:
-        await reader.unwrap(key.topic, key.kid, key.block, rule)
+        await reader.unwrap(key.topic, 0, key.kid, key.block, rule)
     assert reader.opening_key("t0", keys[0].kid, keys[0].block, rule)
-    await reader.unwrap("t3", keys[3].kid, keys[3].block, rule)
+    await reader.unwrap("t3", 0, keys[3].kid, keys[3].block, rule)
     known = [reader.opening_key(key.topic, key.kid, key.block, rule) is not None for key in keys]
     assert known == [True, False, True, True]
 
 
 async def test_invented_kids_push_no_good_key_out(ring, reader, slow, rule):
     sealed = await ring.renew("orders", rule)
-    await reader.unwrap("orders", sealed.kid, sealed.block, rule)
+    await reader.unwrap("orders", 0, sealed.kid, sealed.block, rule)
     for number in range(50):
         with pytest.raises(KeyRefused):
-            await reader.unwrap("orders", number.to_bytes(16, "big"), sealed.block, rule)
+            await reader.unwrap("orders", 0, number.to_bytes(16, "big"), sealed.block, rule)
     assert reader.opening_key("orders", sealed.kid, sealed.block, rule)
 
 
 async def test_what_happens_to_keys_is_audited(ring, reader, rule):
     with capture_logs() as lines:
         sealed = await ring.renew("orders", rule)
-        await reader.unwrap("orders", sealed.kid, sealed.block, rule)
+        await reader.unwrap("orders", 0, sealed.kid, sealed.block, rule)
         with pytest.raises(KeyRefused):
-            await reader.unwrap("copy", sealed.kid, sealed.block, rule)
+            await reader.unwrap("copy", 0, sealed.kid, sealed.block, rule)
         with pytest.raises(KeyRefused):
-            await reader.unwrap("copy", sealed.kid, sealed.block, rule)
+            await reader.unwrap("copy", 0, sealed.kid, sealed.block, rule)
     events = [line["cloudevent"] for line in lines]
     assert [(event["type"], event["subject"]) for event in events] == [
         ("io.kveil.key.created", "orders"),

@@ -10,10 +10,11 @@ from structlog.testing import capture_logs
 from kveil.protocol.envelope.key_schedule import derive_kid
 from kveil.proxy.config import Limits
 from kveil.proxy.keys import sealing
-from kveil.proxy.keys.errors import KeyUnavailable
+from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
 from kveil.proxy.keys.keyfile import add_key, rotate_key
 from kveil.proxy.keys.keyfile_store import change_key_file
-from kveil.proxy.keys.ring import LOOK_SECONDS, KeyRing
+from kveil.proxy.keys.ring import LOOK_SECONDS
+from tests.support.key_rings import key_file_ring
 
 HOUR = 3600
 
@@ -44,7 +45,7 @@ async def test_a_key_ends_with_its_age(ring, rule, clock):
 
 
 async def test_the_age_can_be_lowered(provider, rule, clock):
-    ring = KeyRing(provider, Limits(epoch_key_hours=0.5), clock)
+    ring = key_file_ring(provider, limits=Limits(epoch_key_hours=0.5), clock=clock)
     await ring.renew("orders", rule)
     assert ring.sealing_key("orders", rule, clock.now + HOUR / 2 - 1)
     assert ring.sealing_key("orders", rule, clock.now + HOUR / 2) is None
@@ -141,7 +142,7 @@ async def test_a_bad_new_file_stops_no_sealing(ring, rule, clock, path):
 
 
 async def test_a_key_that_was_added_is_found(ring, make_rule, path):
-    with pytest.raises(KeyUnavailable, match="kveil keys add us"):
+    with pytest.raises(KeyDenied, match="kveil keys add us"):
         await ring.renew("orders", make_rule("us"))
     change_key_file(path, lambda content: add_key(content, "us"))
     assert (await ring.renew("orders", make_rule("us"))).block.name == "us"

@@ -1,0 +1,81 @@
+"""Where the keys of each key service are, and how the proxy signs in there."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from kveil.proxy.config.fields import (
+    NameOrReference,
+    ReadableFile,
+    Reference,
+    Region,
+    ServiceUrl,
+    list_or_commas,
+)
+from kveil.proxy.config.section import Section as _Model
+
+KeyId = Annotated[str, Field(min_length=1, max_length=2048)]
+
+KUBERNETES_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+
+class AppRole(_Model):
+    """Sign-in of a machine, by a role's id and a secret."""
+
+    mount: str = "approle"
+    role_id: NameOrReference
+    secret_id: Reference
+
+
+class KubernetesLogin(_Model):
+    """Sign-in by the pod's service account."""
+
+    mount: str = "kubernetes"
+    role: str
+    token: Path = KUBERNETES_TOKEN
+
+
+class Vault(_Model):
+    """HashiCorp Vault's or OpenBao's transit engine. Exactly one of `token`, `approle`, `kubernetes` signs in."""
+
+    address: ServiceUrl
+    mount: str = "transit"
+    namespace: str | None = None
+    ca: ReadableFile | None = None
+    token: Reference | None = None
+    approle: AppRole | None = None
+    kubernetes: KubernetesLogin | None = None
+
+
+class Aws(_Model):
+    """AWS KMS, signed in by the SDK's default chain.
+
+    A key's name is its alias, unless `keys` says which ids or ARNs it stands for: the first wraps, all unwrap.
+    """
+
+    region: Region | None = None
+    profile: str | None = None
+    endpoint: ServiceUrl | None = None
+    keys: dict[str, Annotated[tuple[KeyId, ...], list_or_commas, Field(min_length=1)]] = Field(default_factory=dict)
+
+
+class Gcp(_Model):
+    """Google Cloud KMS, signed in by application default credentials. A key's name is its name in the key ring."""
+
+    key_ring: KeyId
+    endpoint: str | None = None
+
+
+class Azure(_Model):
+    """Azure Managed HSM, signed in by DefaultAzureCredential. A key's name is its name there."""
+
+    address: ServiceUrl
+
+
+class Pkcs11(_Model):
+    """An HSM's token. A key's name is its label."""
+
+    module: ReadableFile
+    token: str
+    pin: Reference

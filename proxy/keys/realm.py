@@ -1,0 +1,38 @@
+"""The deployment that the keys belong to: its name, and what hides records' keys there."""
+
+from dataclasses import dataclass
+
+from kveil.proxy.config import KeyService, Settings
+from kveil.proxy.keys.errors import KeyFileError, KeySetupError
+from kveil.proxy.keys.keyfile import HidingKey
+from kveil.proxy.keys.keyfile_store import read_key_file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Realm:
+    """One deployment. Neither changes while there is data."""
+
+    name: str
+    hiding_key: HidingKey | None
+    """None if none was made: record mode with hidden keys is refused then."""
+
+
+def open_realm(settings: Settings) -> Realm:
+    """The realm that the key file or the settings name. Raises KeySetupError."""
+    path = settings.keys.path
+    if settings.keys.service is not KeyService.KEYFILE and not path.exists():
+        if settings.realm is None:
+            msg = (
+                f"realm: nothing names the deployment: `kveil keys init` makes {path}, which does, "
+                "or set realm in the configuration"
+            )
+            raise KeySetupError(msg)
+        return Realm(name=settings.realm, hiding_key=None)
+    content, _ = read_key_file(path)
+    if settings.realm is not None and settings.realm != content.realm:
+        msg = (
+            f"realm: the configuration says {settings.realm}, and the key file {path} belongs "
+            f"to {content.realm}: leave realm out, or name the right key file"
+        )
+        raise KeyFileError(msg)
+    return Realm(name=content.realm, hiding_key=content.key_hiding_key)
