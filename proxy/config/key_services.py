@@ -1,9 +1,9 @@
 """Where the keys of each key service are, and how the proxy signs in there."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kveil.proxy.config.fields import (
     NameOrReference,
@@ -16,6 +16,8 @@ from kveil.proxy.config.fields import (
 from kveil.proxy.config.section import Section as _Model
 
 KeyId = Annotated[str, Field(min_length=1, max_length=2048)]
+# Goes into a path or a header of Vault's API.
+VaultPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._/-]{0,249}$")]
 
 KUBERNETES_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
@@ -23,7 +25,7 @@ KUBERNETES_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 class AppRole(_Model):
     """Sign-in of a machine, by a role's id and a secret."""
 
-    mount: str = "approle"
+    mount: VaultPath = "approle"
     role_id: NameOrReference
     secret_id: Reference
 
@@ -31,7 +33,7 @@ class AppRole(_Model):
 class KubernetesLogin(_Model):
     """Sign-in by the pod's service account."""
 
-    mount: str = "kubernetes"
+    mount: VaultPath = "kubernetes"
     role: str
     token: Path = KUBERNETES_TOKEN
 
@@ -40,12 +42,22 @@ class Vault(_Model):
     """HashiCorp Vault's or OpenBao's transit engine. Exactly one of `token`, `approle`, `kubernetes` signs in."""
 
     address: ServiceUrl
-    mount: str = "transit"
-    namespace: str | None = None
+    mount: VaultPath = "transit"
+    namespace: VaultPath | None = None
     ca: ReadableFile | None = None
     token: Reference | None = None
     approle: AppRole | None = None
     kubernetes: KubernetesLogin | None = None
+
+    @model_validator(mode="after")
+    def _signs_in_by_one_way(self) -> Self:
+        ways = ("token", "approle", "kubernetes")
+        given = [way for way in ways if getattr(self, way) is not None]
+        if len(given) != 1:
+            found = f"has {' and '.join(given)}" if given else "doesn't say how the proxy signs in"
+            msg = f"{found}: exactly one of token, approle, kubernetes is needed"
+            raise ValueError(msg)
+        return self
 
 
 class Aws(_Model):
