@@ -1,7 +1,7 @@
 """Provider 2: the transit engine of HashiCorp Vault or OpenBao.
 
-Transit gives `vault:vN:BASE64`: N is the block's version, the bytes are the block's wrap. Realm and topic are additional
-data, so the key must be an AEAD's.
+Transit gives `vault:vN:BASE64`: N is the block's version, the bytes are the block's wrap. Realm and topic are its
+additional data, so the key must be an AEAD's.
 """
 
 import base64

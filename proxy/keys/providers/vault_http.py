@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
-from yarl import URL
 
 from kveil.proxy.config import UpstreamTls
 from kveil.proxy.config.checks import client_context
@@ -73,7 +72,7 @@ class VaultHttp:
         try:
             async with self._connections().request(
                 method,
-                URL(f"{self.place}/v1/{path}", encoded=True),
+                f"{self.place}/v1/{path}",
                 json=body,
                 headers=headers,
                 # A redirect would carry the token to another place.

@@ -106,7 +106,8 @@ class SignIn:
         if settings.token is not None:
             token, answer = await self._look_up(settings.token)
             found = answer.part("data")
-            life = found.get("ttl")
+            # Whole seconds: 0 is the last one, too, of a token that has an end.
+            life = found.get("ttl") or (1 if found.get("expire_time") else 0)
         else:
             answer = await self._log_in()
             found = answer.part("auth")
@@ -136,8 +137,8 @@ class SignIn:
         if not answer.is_ok:
             msg = (
                 f"Vault at {self._http.place} doesn't take the token of keys.vault.token ({reference}): it is wrong, "
-                "has expired or was revoked, is another namespace's, or may not look itself up (auth/token/lookup-self); "
-                "put a new one there"
+                "has expired or was revoked, is another namespace's, or may not look itself up "
+                "(auth/token/lookup-self); put a new one there"
             )
             raise KeyUnavailable(msg)
         return token, answer
