@@ -1,9 +1,10 @@
 """Where the keys of each key service are, and how the proxy signs in there."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from kveil.proxy.config.fields import (
     NameOrReference,
@@ -16,8 +17,18 @@ from kveil.proxy.config.fields import (
 from kveil.proxy.config.section import Section as _Model
 
 KeyId = Annotated[str, Field(min_length=1, max_length=2048)]
-# Goes into a path or a header of Vault's API.
-VaultPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._/-]{0,249}$")]
+_VAULT_PATH: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?")
+
+
+def _vault_path(value: str) -> str:
+    """It becomes part of a path or of a header."""
+    if not _VAULT_PATH.fullmatch(value):
+        msg = "must be a path in Vault, as in transit or team-a/transit"
+        raise ValueError(msg)
+    return value.rstrip("/")
+
+
+VaultPath = Annotated[str, AfterValidator(_vault_path)]
 
 KUBERNETES_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 

@@ -54,7 +54,7 @@ class VaultProvider:
 
     def __init__(self, settings: Vault) -> None:
         """Raises KeySetupError."""
-        self._mount = settings.mount.strip("/")
+        self._mount = settings.mount
         self._http = VaultHttp(settings)
         self._sign_in = SignIn(self._http, settings)
 
@@ -129,7 +129,7 @@ class VaultProvider:
         if not _NAME.fullmatch(name):
             msg = f"no transit key can have the name {name!r}"
             raise KeyDenied(msg)
-        path = f"{quote(self._mount)}/{action}/{quote(name, safe='')}"
+        path = f"{self._mount}/{action}/{quote(name, safe='')}"
         token = await self._sign_in.token()
         answer = await self._http.ask(method, path, token, body)
         if answer.status != FORBIDDEN or await self._sign_in.holds(token):

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote
 
 from kveil.proxy.config import SecretRef
 from kveil.proxy.config.key_services import Vault
@@ -156,7 +155,7 @@ class SignIn:
             way, mount = "kubernetes", kubernetes.mount
             reference = SecretRef(kind="file", place=str(kubernetes.token))
             login = {"role": kubernetes.role, "jwt": _text("kubernetes.token", reference)}
-        answer = await self._http.ask("POST", f"auth/{quote(mount.strip('/'))}/login", None, login)
+        answer = await self._http.ask("POST", f"auth/{mount}/login", None, login)
         if not answer.is_ok:
             msg = (
                 f"Vault at {self._http.place} refused the sign-in by keys.vault.{way} at auth/{mount}: {answer.words}; "

@@ -34,12 +34,16 @@ class Scripted:
     headers: tuple[tuple[str, str], ...] = ()
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # many calls come at once, and each is a connection
+
+
 class HttpFront:
     """Passes on what no script answers. Each answer ends its connection."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
         self.requests: list[Request] = []
         self.script: Callable[[Request], Scripted | None] = lambda _: None
         # Bound all the time and never listening: the port stays ours, and refuses while the front is closed.
@@ -71,7 +75,7 @@ class HttpFront:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self._server = _Server(("127.0.0.1", self.port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
 

@@ -99,6 +99,15 @@ class Server:
         file.write_text(secret_id)
         return {"role_id": role_id, "secret_id": f"file:{file}"}
 
+    def new_kubernetes_role(self, url: str, ca: Path, namespace: str, account: str) -> None:
+        """Make a role `kveil` for a service account, whose tokens the API server at `url` reviews."""
+        if "kubernetes/" not in self.admin("GET", "sys/auth"):
+            self.admin("POST", "sys/auth/kubernetes", {"type": "kubernetes"})
+        config = {"kubernetes_host": url, "kubernetes_ca_cert": ca.read_text(), "disable_local_ca_jwt": True}
+        self.admin("POST", "auth/kubernetes/config", config)
+        bound = {"bound_service_account_names": account, "bound_service_account_namespaces": namespace}
+        self.admin("POST", "auth/kubernetes/role/kveil", {**bound, "token_policies": POLICY, "token_ttl": "1h"})
+
     def make_key(self, name: str, **kind: object) -> None:
         self.admin("POST", f"{MOUNT}/keys/{name}", kind)
 
