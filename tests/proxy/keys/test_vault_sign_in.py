@@ -3,6 +3,9 @@
 import asyncio
 import json
 import secrets
+from functools import partial
+from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +67,10 @@ def quick_renewals(monkeypatch):
     monkeypatch.setattr(vault_sign_in, "RETRY_SECONDS", 0.01)
 
 
+def secret_of(role: dict[str, str]) -> str:
+    return Path(role["secret_id"].removeprefix("file:")).read_text()
+
+
 def revoke(server: Server, request: Request) -> None:
     server.admin("POST", "auth/token/revoke", {"token": request.headers["x-vault-token"]})
 
@@ -73,9 +80,7 @@ def last_call(server: Server) -> Request:
 
 
 async def until_asked(server: Server, path: str, times: int) -> None:
-    async with asyncio.timeout(20):
-        while server.front.asked(path) < times:
-            await asyncio.sleep(0.01)
+    await asyncio.to_thread(server.front.wait_for, path, times)
 
 
 # A token -------------------------------------------------------------------------------------------------------------
@@ -216,14 +221,13 @@ async def test_approle_reads_its_secret_at_each_login(server, new_provider, tmp_
     ) as told:
         await provider.wrap(KEY, SECRET, CONTEXT)
     assert "not-the-secret" not in str(told.value)
-    with open(role["secret_id"].removeprefix("file:")) as right:
-        file.write_text(right.read() + "\n")
+    file.write_text(secret_of(role) + "\n")
     assert await provider.wrap(KEY, SECRET, CONTEXT)
 
 
 async def test_a_wrong_mount_of_the_auth_method(server, new_provider):
     provider = new_provider(approle={**server.new_role(), "mount": "elsewhere"})
-    with pytest.raises(KeyUnavailable, match="refused the sign-in.*auth/elsewhere"):
+    with pytest.raises(KeyUnavailable, match=r"refused the sign-in.*auth/elsewhere"):
         await provider.wrap(KEY, SECRET, CONTEXT)
 
 
@@ -336,7 +340,7 @@ async def test_another_service_account_is_refused(server, new_provider, token_fi
     with TokenReviewer() as kubernetes:
         server.new_kubernetes_role(kubernetes.url, ca, "prod", "kveil")
         token_file.write_text(kubernetes.new_token("prod", "somebody"))
-        with pytest.raises(KeyUnavailable, match="refused the sign-in by keys.vault.kubernetes"):
+        with pytest.raises(KeyUnavailable, match=r"refused the sign-in by keys\.vault\.kubernetes"):
             await new_provider(kubernetes={"role": "kveil", "token": token_file}).wrap(KEY, SECRET, CONTEXT)
         token_file.unlink()
         with pytest.raises(KeyUnavailable, match=r"keys\.vault\.kubernetes\.token: .*No such file"):
@@ -376,22 +380,20 @@ async def test_no_log_line_and_no_error_shows_a_token_a_login_or_a_wrap(
     block = await new_provider().wrap(KEY, SECRET, CONTEXT)
     told = []
 
-    def repeat(request):
+    def repeat(stage, status, request):
         """A server that says again whatever it was told."""
-        if stage and stage in request.path:
-            said = [*request.headers.values(), request.body.decode(), *json.loads(request.body or b"{}").values()]
-            return Scripted(status, json.dumps({"errors": said}).encode())
-        return None
+        if stage not in request.path:
+            return None
+        said = [*request.headers.values(), request.body.decode(), *json.loads(request.body or b"{}").values()]
+        return Scripted(status, json.dumps({"errors": said}).encode())
 
-    server.front.script = repeat
-    for stage in ("", "encrypt", "decrypt", "login", "lookup"):
-        for status in (400, 403, 404, 500):
-            for way in ways:
-                provider = new_provider(**way)
-                for call in (provider.wrap(KEY, SECRET, CONTEXT), provider.unwrap(block, CONTEXT), provider.health()):
-                    (found,) = await asyncio.gather(call, return_exceptions=True)
-                    if isinstance(found, BaseException):
-                        told.append(repr(found) + repr(found.__cause__) + repr(provider))
+    for stage, status, way in product(("none", "encrypt", "decrypt", "login", "lookup"), (400, 403, 404, 500), ways):
+        server.front.script = partial(repeat, stage, status)
+        provider = new_provider(**way)
+        for call in (provider.wrap(KEY, SECRET, CONTEXT), provider.unwrap(block, CONTEXT), provider.health()):
+            (found,) = await asyncio.gather(call, return_exceptions=True)
+            if isinstance(found, BaseException):
+                told.append(repr(found) + repr(found.__cause__) + repr(provider))
     assert len(told) > 50
     output = capsys.readouterr()
     shown = "\n".join([*told, output.out, output.err, caplog.text])

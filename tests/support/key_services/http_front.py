@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
+SECONDS = 30.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -44,6 +46,7 @@ class HttpFront:
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
         self._server: _Server | None = None
+        self._changed = threading.Condition()
         self.requests: list[Request] = []
         self.script: Callable[[Request], Scripted | None] = lambda _: None
         # Bound all the time and never listening: the port stays ours, and refuses while the front is closed.
@@ -60,6 +63,11 @@ class HttpFront:
     def asked(self, path: str) -> int:
         """How many requests went to paths that end like this."""
         return sum(request.path.endswith(path) for request in self.requests)
+
+    def wait_for(self, path: str, times: int) -> None:
+        """Wait until so many requests went to such paths."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.asked(path) >= times, SECONDS), self.requests[-5:]
 
     def open(self) -> None:
         """Listen."""
@@ -102,7 +110,9 @@ class HttpFront:
             headers={name.lower(): value for name, value in handler.headers.items()},
             body=handler.rfile.read(int(handler.headers.get("Content-Length", "0"))),
         )
-        self.requests.append(request)
+        with self._changed:
+            self.requests.append(request)
+            self._changed.notify_all()
         answer = self.script(request) or self._ask(request)
         try:
             handler.send_response(answer.status)
@@ -115,7 +125,7 @@ class HttpFront:
             pass  # whoever asked has heard enough
 
     def _ask(self, request: Request) -> Scripted:
-        connection = http.client.HTTPConnection(*self._target, timeout=30)
+        connection = http.client.HTTPConnection(*self._target, timeout=SECONDS)
         try:
             connection.request(request.method, request.path, request.body, request.headers)
             response = connection.getresponse()
