@@ -14,6 +14,7 @@ class Server:
 
     takes_context = True
     has_versions = True
+    pauses_calls = False
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "keys.json"

@@ -10,6 +10,8 @@ class KeyServer(Protocol):
 
     takes_context: bool
     """Whether a wrap is bound to realm and topic by the service itself."""
+    pauses_calls: bool
+    """Whether `pause` stops wraps and unwraps. A key file that is away is still in memory."""
     has_versions: bool
     """Whether wraps name the version of the key that made them."""
 
