@@ -1,5 +1,6 @@
 """The drills of docs/keys.md, each with a real key service, proxies as users run them, and a real broker."""
 
+import base64
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -7,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from kveil.protocol.envelope.batch import peek
+from kveil.protocol.envelope.sealed_batch import SealedBatch
 from kveil.protocol.kafka.record_batch import read_header, split_batches
 from tests.support.kafka import Cluster
 from tests.support.key_services import KEY_SERVERS, start_key_server
@@ -74,11 +77,14 @@ def fetch(proxy: Proxy, topic: str, offset: int = 0) -> tuple[int, list[bytes | 
         return found.error, [value for _, value in found.values]
 
 
+def envelopes(stored: bytes) -> list[SealedBatch]:
+    return [peek(one, read_header(one)) for one in map(memoryview, split_batches(stored))]
+
+
 def versions(kafka: Cluster, topic: str) -> list[str]:
     """Of which version of the key the envelopes on the broker speak."""
     with RawClient(kafka.bootstrap) as client:
-        stored = client.fetch(topic).records
-    return [peek(one, read_header(one)).block.version for one in map(memoryview, split_batches(stored))]
+        return [one.block.version for one in envelopes(client.fetch(topic).records)]
 
 
 def seconds_until(is_so: Callable[[], bool]) -> float:
@@ -138,8 +144,7 @@ def test_sighup_takes_up_a_rotation_at_once(kafka, server, key, topic, tmp_path)
         proxy.wait_for_event("reloading")
         assert produce(proxy, topic) == 0
         with RawClient(kafka.bootstrap) as client:
-            stored = [memoryview(one) for one in split_batches(client.fetch(topic).records)]
-        first, second = (peek(one, read_header(one)) for one in stored)
+            first, second = envelopes(client.fetch(topic).records)
         assert first.kid != second.kid
         assert (first.block.version != second.block.version) == server.has_versions
 
@@ -214,3 +219,29 @@ def test_a_wrap_for_each_topic_and_an_unwrap_for_each_kid(kafka, server, key, to
             for name in names:
                 assert len(fetch(reader, name)[1]) == 10
         assert calls(writer) == calls(reader) == len(names)
+
+
+def forms(secret: bytes) -> list[str]:
+    """How bytes may look in a text."""
+    return [secret.hex(), base64.b64encode(secret).decode().rstrip("="), repr(secret)[2:-1]]
+
+
+@pytest.mark.broker
+def test_no_secret_and_no_wrap_is_shown_anywhere(kafka, server, key, topic, tmp_path):
+    """At debug level: in the log, the metrics, the errors that clients get, and the arguments of the process."""
+    kafka.create_topic(topic)
+    with proxy_with(kafka, server, key, tmp_path) as proxy:
+        assert produce(proxy, topic, b"a secret of the client") == 0
+        assert fetch(proxy, topic)[1] == [b"a secret of the client"]
+        server.disable(key)
+        wait_until(lambda: produce(proxy, topic) == TOPIC_AUTHORIZATION_FAILED)
+        wait_until(lambda: fetch(proxy, topic)[0] == TOPIC_AUTHORIZATION_FAILED)
+        server.enable(key)
+        with RawClient(kafka.bootstrap) as client:
+            wraps = {one.block.wrapped for one in envelopes(client.fetch(topic).records)}
+        calls(proxy)
+        shown = "\n".join([*proxy.child.errors.so_far(), *psutil.Process(proxy.pid).cmdline()])
+    assert key in shown
+    hidden = [*server.secrets(), *(form for wrap in wraps for form in forms(wrap)), "secret of the client"]
+    assert len(hidden) > 4
+    assert [secret for secret in hidden if secret in shown] == []

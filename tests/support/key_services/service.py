@@ -1,5 +1,6 @@
 """What tests ask of a key service, beside what the proxy does."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from kveil.proxy.keys.provider import KeyProvider
@@ -37,6 +38,10 @@ class KeyServer(Protocol):
 
     def keys_settings(self) -> dict[str, Any]:
         """The section `keys` of a proxy's configuration, as YAML would give it."""
+        ...
+
+    def secrets(self) -> Sequence[str]:
+        """What must never be shown anywhere, in the form in which it would be: tokens, PINs, key material."""
         ...
 
     def pause(self) -> None:
