@@ -1,12 +1,13 @@
 """Where the keys of each key service are, and how the proxy signs in there."""
 
-import re
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from kveil.proxy.config.fields import (
+    Address,
+    Name,
     NameOrReference,
     ReadableFile,
     Reference,
@@ -16,19 +17,9 @@ from kveil.proxy.config.fields import (
 )
 from kveil.proxy.config.section import Section as _Model
 
-KeyId = Annotated[str, Field(min_length=1, max_length=2048)]
-_VAULT_PATH: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?")
-
-
-def _vault_path(value: str) -> str:
-    """It becomes part of a path or of a header."""
-    if not _VAULT_PATH.fullmatch(value):
-        msg = "must be a path in Vault, as in transit or team-a/transit"
-        raise ValueError(msg)
-    return value.rstrip("/")
-
-
-VaultPath = Annotated[str, AfterValidator(_vault_path)]
+ServicePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=512)]
+Profile = Annotated[str, Field(pattern=r"^[A-Za-z0-9._@ -]+$", max_length=128)]
+KeyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9:/._-]+$", max_length=2048)]
 
 KUBERNETES_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
@@ -36,7 +27,7 @@ KUBERNETES_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 class AppRole(_Model):
     """Sign-in of a machine, by a role's id and a secret."""
 
-    mount: VaultPath = "approle"
+    mount: ServicePath = "approle"
     role_id: NameOrReference
     secret_id: Reference
 
@@ -44,8 +35,8 @@ class AppRole(_Model):
 class KubernetesLogin(_Model):
     """Sign-in by the pod's service account."""
 
-    mount: VaultPath = "kubernetes"
-    role: str
+    mount: ServicePath = "kubernetes"
+    role: Name
     token: Path = KUBERNETES_TOKEN
 
 
@@ -53,8 +44,8 @@ class Vault(_Model):
     """HashiCorp Vault's or OpenBao's transit engine. Exactly one of `token`, `approle`, `kubernetes` signs in."""
 
     address: ServiceUrl
-    mount: VaultPath = "transit"
-    namespace: VaultPath | None = None
+    mount: ServicePath = "transit"
+    namespace: ServicePath | None = None
     ca: ReadableFile | None = None
     token: Reference | None = None
     approle: AppRole | None = None
@@ -62,8 +53,7 @@ class Vault(_Model):
 
     @model_validator(mode="after")
     def _signs_in_by_one_way(self) -> Self:
-        ways = ("token", "approle", "kubernetes")
-        given = [way for way in ways if getattr(self, way) is not None]
+        given = [way for way in ("token", "approle", "kubernetes") if getattr(self, way) is not None]
         if len(given) != 1:
             found = f"has {' and '.join(given)}" if given else "doesn't say how the proxy signs in"
             msg = f"{found}: exactly one of token, approle, kubernetes is needed"
@@ -78,7 +68,7 @@ class Aws(_Model):
     """
 
     region: Region | None = None
-    profile: str | None = None
+    profile: Profile | None = None
     endpoint: ServiceUrl | None = None
     keys: dict[str, Annotated[tuple[KeyId, ...], list_or_commas, Field(min_length=1)]] = Field(default_factory=dict)
 
@@ -87,7 +77,7 @@ class Gcp(_Model):
     """Google Cloud KMS, signed in by application default credentials. A key's name is its name in the key ring."""
 
     key_ring: KeyId
-    endpoint: str | None = None
+    endpoint: Address | None = None
 
 
 class Azure(_Model):

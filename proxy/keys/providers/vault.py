@@ -54,7 +54,7 @@ class VaultProvider:
 
     def __init__(self, settings: Vault) -> None:
         """Raises KeySetupError."""
-        self._mount = settings.mount
+        self._mount = settings.mount.rstrip("/")
         self._http = VaultHttp(settings)
         self._sign_in = SignIn(self._http, settings)
 

@@ -78,12 +78,14 @@ class SignIn:
         if self._settings.token is None or self._taken is None:
             return False
         try:
-            changed = self._settings.token.read().reveal() != self._taken
+            found = self._settings.token.read().reveal()
         except ValueError:
             return False
-        if changed:
-            self._session = None
-        return changed
+        # An empty file is about to be written.
+        if found == self._taken or not found.strip():
+            return False
+        self._session = None
+        return True
 
     async def close(self) -> None:
         """End what runs by itself."""
@@ -155,7 +157,7 @@ class SignIn:
             way, mount = "kubernetes", kubernetes.mount
             reference = SecretRef(kind="file", place=str(kubernetes.token))
             login = {"role": kubernetes.role, "jwt": _text("kubernetes.token", reference)}
-        answer = await self._http.ask("POST", f"auth/{mount}/login", None, login)
+        answer = await self._http.ask("POST", f"auth/{mount.rstrip('/')}/login", None, login)
         if not answer.is_ok:
             msg = (
                 f"Vault at {self._http.place} refused the sign-in by keys.vault.{way} at auth/{mount}: {answer.words}; "
@@ -190,7 +192,7 @@ class SignIn:
         answer = await self._http.ask("POST", "auth/token/renew-self", session.token, {})
         seconds = _seconds(answer.part("auth").get("lease_duration"))
         logs_in = self._settings.token is None
-        if not answer.is_ok or seconds is None or (logs_in and seconds < session.first_life / 2):
+        if seconds is None or (logs_in and seconds < session.first_life / 2):
             # It can't be renewed, or has come to the end that renewals can't move.
             return await self._sign_in()
         renewed = _Session(

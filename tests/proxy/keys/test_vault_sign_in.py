@@ -131,6 +131,8 @@ async def test_a_file_that_is_away_for_a_moment_changes_nothing(server, new_prov
     token_file.write_text(server.new_token())
     provider = new_provider(token=f"file:{token_file}")
     await provider.wrap(KEY, SECRET, CONTEXT)
+    token_file.write_text("")
+    assert not provider.refresh()
     token_file.unlink()
     assert not provider.refresh()
     assert await provider.wrap(KEY, SECRET, CONTEXT)
@@ -162,6 +164,13 @@ async def test_a_token_is_renewed_without_calls_and_outlives_its_first_end(
     await until_asked(server, RENEW, 5)
     assert await provider.wrap(KEY, SECRET, CONTEXT)
     assert server.front.asked(LOOK) == 1
+
+
+async def test_a_token_in_its_last_second_is_none_without_end(server, new_provider, quick_renewals):
+    last = json.dumps({"data": {"ttl": 0, "expire_time": "2026-01-01T00:00:00Z", "renewable": True}}).encode()
+    server.front.script = lambda request: Scripted(200, last) if LOOK in request.path else None
+    await new_provider().wrap(KEY, SECRET, CONTEXT)
+    await until_asked(server, RENEW, 1)
 
 
 async def test_a_token_that_cannot_be_renewed_is_used_to_its_end(server, new_provider, token_file, quick_renewals):

@@ -37,6 +37,7 @@ class Server:
 
     takes_context = True
     has_versions = True
+    pauses_calls = True
 
     def __init__(self, folder: Path, *, tls: bool = False) -> None:
         self._folder = folder
