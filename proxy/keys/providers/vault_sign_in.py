@@ -1,7 +1,7 @@
 """How the proxy signs in at Vault: one token for all calls, kept alive, and replaced when it ends.
 
 A token that has an end is renewed after two thirds of its life, whether or not there are calls. Where that no longer
-helps, the proxy logs in again; a token from a file or the environment is read again.
+helps, the proxy logs in again, or reads the token of the settings again.
 """
 
 import asyncio
