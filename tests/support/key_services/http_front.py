@@ -70,7 +70,9 @@ class HttpFront:
             assert self._changed.wait_for(lambda: self.asked(path) >= times, SECONDS), self.requests[-5:]
 
     def open(self) -> None:
-        """Listen."""
+        """Listen, if it doesn't yet."""
+        if self._server is not None:
+            return
         owner = self
 
         class Handler(BaseHTTPRequestHandler):

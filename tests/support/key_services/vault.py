@@ -144,6 +144,12 @@ class Server:
     def keys_settings(self) -> dict[str, Any]:
         return {"provider": "vault", "vault": {"address": self.front.url, "token": f"file:{self.token_file}"}}
 
+    def secrets(self) -> list[str]:
+        sent = {
+            request.headers["x-vault-token"] for request in self.front.requests if "x-vault-token" in request.headers
+        }
+        return sorted({ROOT, self.token_file.read_text().strip(), *sent})
+
     def pause(self) -> None:
         self.front.close()
 
