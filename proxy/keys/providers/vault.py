@@ -145,7 +145,8 @@ class VaultProvider:
             )
         if answer.status == NOT_FOUND:
             # A missing key has no words, a missing mount or namespace has.
-            return self._unusable(name, f"{answer.words} Look at keys.vault.mount" if answer.words else _MISSING)
+            where = f"{answer.words}; look at keys.vault.mount and keys.vault.namespace"
+            return self._unusable(name, where if answer.words else _MISSING)
         return self._unusable(name, _meaning(answer) or answer.words)
 
     def _unusable(self, name: str, reason: str) -> KeyDenied:

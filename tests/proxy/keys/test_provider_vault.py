@@ -14,6 +14,7 @@ from kveil.proxy.admin.metrics import Metrics
 from kveil.proxy.keys.calls import KeyCalls
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeySetupError, KeyUnavailable
 from kveil.proxy.keys.provider import KeyContext
+from kveil.proxy.keys.providers import vault_http
 from kveil.proxy.keys.providers.vault_http import ANSWER_BYTES
 from tests.support.certificates import CertificateAuthority
 from tests.support.key_services.http_front import HttpFront, Scripted
@@ -160,9 +161,9 @@ async def test_a_disabled_key_says_how_to_enable_it(server, provider, block):
 
 async def test_a_wrong_mount(server, key, monkeypatch):
     monkeypatch.setenv("VAULT_OF_ROOT", ROOT)
-    for way in ({}, {"token": "env:VAULT_OF_ROOT"}):
+    for way, told in (({}, "policies"), ({"token": "env:VAULT_OF_ROOT"}, "keys.vault.mount")):
         provider = server.provider(mount="elsewhere", **way)
-        with pytest.raises(KeyDenied, match=f"elsewhere/keys/{key}"):
+        with pytest.raises(KeyDenied, match=f"elsewhere/keys/{key}.*{told}"):
             await provider.wrap(key, SECRET, CONTEXT)
         await provider.close()
 
@@ -259,6 +260,17 @@ async def test_a_server_that_does_not_answer_is_given_up_at_the_deadline(server,
         await calls.unwrap(block, CONTEXT)
     assert await provider.wrap(block.name, SECRET, CONTEXT)  # others aren't held up
     may_answer.set()
+
+
+async def test_what_nobody_waits_for_ends_by_itself(server, block, monkeypatch):
+    monkeypatch.setattr(vault_http, "DEADLINE_SECONDS", 0.1)
+    provider = server.provider()
+    may_answer = threading.Event()
+    server.front.script = lambda request: may_answer.wait(10) and None
+    with pytest.raises(KeyUnavailable, match=r"didn't answer within 0\.1 s"):
+        await provider.unwrap(block, CONTEXT)
+    may_answer.set()
+    await provider.close()
 
 
 async def test_many_calls_at_once(provider, key):

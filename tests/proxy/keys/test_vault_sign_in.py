@@ -271,6 +271,24 @@ async def test_a_denial_stays_one_for_a_token_that_may_not_look_itself_up(server
         server.new_role(token_no_default_policy=False)
 
 
+async def test_the_least_policy_is_enough(server, new_provider, token_file, quick_renewals):
+    """The one of docs/keys.md, without the built-in policy `default`."""
+    own = """
+        path "auth/token/lookup-self" { capabilities = ["read"] }
+        path "auth/token/renew-self" { capabilities = ["update"] }
+    """
+    server.allow(RIGHTS.replace("*", KEY) + own, "least")
+    token_file.write_text(server.new_token(ttl="20s", policy="least", no_default_policy=True))
+    provider = new_provider(token=f"file:{token_file}")
+    block = await provider.wrap(KEY, SECRET, CONTEXT)
+    assert await provider.unwrap(block, CONTEXT) == SECRET
+    assert (await provider.describe(KEY)).primary == block.version
+    await provider.health()
+    await until_asked(server, RENEW, 2)
+    with pytest.raises(KeyDenied, match=r"another.*policies"):
+        await provider.wrap("another", SECRET, CONTEXT)
+
+
 async def test_a_token_is_replaced_when_its_time_is_over(server):
     now = [1000.0]
     settings = server.settings(approle=server.new_role(token_ttl="60s"))
