@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test test-full test-fast demo bench clean
+.PHONY: help setup softhsm lint format test test-full test-fast demo bench clean
 .DELETE_ON_ERROR:
 
 help:  ## Say what there is
@@ -23,6 +23,11 @@ $(STAMP): pyproject.toml deploy/build_hook.py protocol/envelope/_record_loops.py
 	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
 	@touch $@
 
+# An HSM's token in software, for tests. No wheel has it, so it is the one thing that comes from the system.
+softhsm:
+	@command -v softhsm2-util >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends softhsm2; } \
+		|| { echo "Tests of keys by PKCS#11 need SoftHSM2: install it (on Debian: sudo apt-get install softhsm2)"; exit 2; }
 
 lint: setup  ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
@@ -34,14 +39,14 @@ format: setup  ## Put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint  ## Run checks, and all tests with a real Kafka but the long ones
+test: lint softhsm  ## Run checks, and all tests with a real Kafka but the long ones
 	$(BIN)/python -m pytest -m "not full" --cov --cov-report=term $(ARGS)
 
 test-full: test  ## Run everything: what takes minutes too, and what clients do on an older Kafka
 	$(BIN)/python -m pytest -m full $(ARGS)
 	TEST_KAFKA_VERSION=3.9.2 $(BIN)/python -m pytest -m "not kafka4" tests/integration/test_clients_*.py tests/integration/test_data_*.py
 
-test-fast: setup  ## Run the tests that need no broker
+test-fast: setup softhsm  ## Run the tests that need no broker
 	$(BIN)/python -m pytest -m "not broker" $(ARGS)
 
 demo: setup  ## Show it at work (KEEP=1 leaves it running, KAFKA=real uses Apache Kafka)
