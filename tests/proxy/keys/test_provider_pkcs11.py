@@ -326,6 +326,7 @@ def test_processes_that_fork_after_a_check(server):
 async def test_nothing_that_is_told_has_a_secret_in_it(server, provider, caplog):
     caplog.set_level(logging.DEBUG)
     told = []
+    other = Pkcs11Provider(server.settings(token="other"))
     server.make_key("orders")
     with capture_logs() as lines:
         block = await provider.wrap("orders", SECRET, CONTEXT)
@@ -337,12 +338,13 @@ async def test_nothing_that_is_told_has_a_secret_in_it(server, provider, caplog)
             lambda: provider.unwrap(block._replace(version="x"), CONTEXT),
             lambda: provider.unwrap(block._replace(wrapped=block.wrapped[1:]), CONTEXT),
             lambda: provider.wrap("other", SECRET, CONTEXT),
-            lambda: Pkcs11Provider(server.settings(token="other")).health(),
+            other.health,
             provider.health,
         ):
             with pytest.raises((KeyRefused, KeyDenied, KeyUnavailable)) as caught:
                 await call()
             told.append(f"{caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}")
+    await other.close()
     text = "\n".join([*told, repr(lines), caplog.text, repr(provider), repr(vars(provider))])
     assert "wrong-pin" not in text
     for secret in (server.pin.encode(), SECRET, block.wrapped):

@@ -9,6 +9,7 @@ from typing import Any
 
 from kveil.proxy.config.key_services import Pkcs11
 from kveil.proxy.config.values import SecretRef
+from kveil.proxy.keys.providers import pkcs11_module
 from kveil.proxy.keys.providers.pkcs11 import Pkcs11Provider
 
 LIBRARIES = (
@@ -95,6 +96,7 @@ class Server:
         self._tokens.with_name("away").rename(self._tokens)
 
     def stop(self) -> None:
+        assert not pkcs11_module._open, "a provider wasn't closed: the library would go on with this server's folder"
         if self._before is None:
             del os.environ[CONFIGURATION]
         else:
