@@ -84,6 +84,7 @@ class Azure(_Model):
     """Azure Managed HSM, signed in by DefaultAzureCredential. A key's name is its name there."""
 
     address: ServiceUrl
+    ca: ReadableFile | None = None
 
 
 class Pkcs11(_Model):
