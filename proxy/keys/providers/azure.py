@@ -8,14 +8,13 @@ made here, so that nothing is computed locally and nothing is tried twice (`call
 """
 
 import base64
-import binascii
 import re
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
-from azure.core.rest import AsyncHttpResponse, HttpRequest
+from azure.core.rest import HttpRequest
 from azure.identity.aio import DefaultAzureCredential
 from azure.keyvault.keys.aio import KeyClient
 
@@ -25,6 +24,7 @@ from kveil.protocol.envelope.key_schedule import EPOCH_KEY_LENGTH
 from kveil.proxy.config.key_services import Azure
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeySetupError, KeyUnavailable
 from kveil.proxy.keys.provider import KeyContext, KeyDescription
+from kveil.proxy.keys.providers import azure_answers as answers
 
 ALGORITHM: Final = "A256KW"
 KEY_TYPE: Final = "oct-HSM"
@@ -32,8 +32,6 @@ WRAPPED_LENGTH: Final = EPOCH_KEY_LENGTH + 8
 MAX_PAGES: Final = 100
 """Of a key's versions, 25 each. A service that goes on for ever is broken."""
 _NAME: Final = re.compile(r"[A-Za-z0-9-]{1,127}")
-_VERSION: Final = re.compile(r"[0-9a-f]{32}")
-_CODE: Final = re.compile(r"[A-Za-z]{1,64}")
 _DENIED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 
 
@@ -61,7 +59,7 @@ class AzureProvider:
     # Key wrap takes no further data, so the context goes unused: the kid tells.
     async def wrap(self, name: str, secret: bytes, context: KeyContext) -> KeyBlock:  # noqa: ARG002
         """Wrap under the latest version."""
-        version = _version_in(self._usable(name, await self._latest(name)))
+        version = answers.version_in(self._usable(name, await self._latest(name)))
         status, answer = await self._operate(name, version, "wrapkey", secret)
         if status != HTTPStatus.OK:
             raise KeyDenied(self._why_denied(name, status, answer))
@@ -69,14 +67,14 @@ class AzureProvider:
             provider=self.id,
             name=name,
             mechanism=registry.AES_KEY_WRAP,
-            version=_version_in(answer),
-            wrapped=_bytes_in(answer, WRAPPED_LENGTH),
+            version=answers.version_in(answer),
+            wrapped=answers.bytes_in(answer, WRAPPED_LENGTH),
         )
 
     async def unwrap(self, block: KeyBlock, context: KeyContext) -> bytes:  # noqa: ARG002
         """Unwrap under the version that the block names, at the configured address."""
         # The envelope is anybody's: nothing of it gets into a URL but a name from the rules and 32 hex digits.
-        if not _VERSION.fullmatch(block.version):
+        if not answers.VERSION.fullmatch(block.version):
             msg = f"the wrap of key {block.name!r} names {block.version!r}, which is no version of an Azure key"
             raise KeyRefused(msg)
         if block.mechanism != registry.AES_KEY_WRAP or len(block.wrapped) != WRAPPED_LENGTH:
@@ -92,18 +90,18 @@ class AzureProvider:
             raise KeyRefused(msg)
         if status != HTTPStatus.OK:
             raise KeyDenied(self._why_denied(block.name, status, answer))
-        return _bytes_in(answer, EPOCH_KEY_LENGTH)
+        return answers.bytes_in(answer, EPOCH_KEY_LENGTH)
 
     async def describe(self, name: str) -> KeyDescription:
         """The key's versions, as far as the HSM lists them."""
-        primary = _version_in(self._usable(name, await self._latest(name)))
+        primary = answers.version_in(self._usable(name, await self._latest(name)))
         found: list[tuple[int, str]] = []
         path = f"/keys/{name}/versions"
         for _ in range(MAX_PAGES):
             status, answer = await self._ask("GET", path)
             if status != HTTPStatus.OK:
                 raise KeyDenied(self._why_denied(name, status, answer))
-            found += [(_created(one), _version_in(one)) for one in answer.get("value") or ()]
+            found += [(answers.created_at(one), answers.version_in(one)) for one in answer.get("value") or ()]
             following = answer.get("nextLink")
             if not following:
                 break
@@ -158,8 +156,9 @@ class AzureProvider:
 
     async def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, dict[str, Any]]:
         """One request: 200, or a status of `_DENIED`, and the answer. Raises KeyUnavailable for all else."""
+        client = self._opened()
         try:
-            response = await self._opened().send_request(HttpRequest(method, path, json=body))
+            response = await client.send_request(HttpRequest(method, path, json=body))
         except ClientAuthenticationError:
             # Its text lists every way that was tried, at length; azure.identity logs it.
             msg = (
@@ -176,17 +175,24 @@ class AzureProvider:
         except ValueError:
             msg = f"{self.place} asks for a sign-in of another domain than its own, so no token was sent there"
             raise KeyUnavailable(msg) from None
-        answer, status = _json_of(response), response.status_code
+        answer, status = answers.json_of(response), response.status_code
         if answer is None or (status != HTTPStatus.OK and status not in _DENIED):
             why = ": it doesn't accept this sign-in" if status == HTTPStatus.UNAUTHORIZED else ""
-            msg = f"{self.place} answered {status}{_code_in(answer)}{why}"
+            msg = f"{self.place} answered {status}{answers.codes_in(answer)}{why}"
             raise KeyUnavailable(msg)
         return status, answer
 
     def _opened(self) -> KeyClient:
-        """The client, made at the first call: inside the event loop, after the last fork."""
+        """The client, made at the first call: inside the event loop, after the last fork. Raises KeyUnavailable."""
         if self._client is None:
-            self._credential = DefaultAzureCredential(retry_total=0)
+            try:
+                self._credential = DefaultAzureCredential(retry_total=0)
+            except (ValueError, OSError) as error:
+                msg = (
+                    f"{self.place}: DefaultAzureCredential can't use this environment ({type(error).__name__}): look "
+                    "at the variables that begin with AZURE_, and at the files that they name"
+                )
+                raise KeyUnavailable(msg) from None
             self._client = KeyClient(
                 self._address,
                 self._credential,
@@ -214,49 +220,4 @@ class AzureProvider:
             "Encryption User)",
             HTTPStatus.NOT_FOUND: "it isn't there: make it, but one that was deleted must be recovered",
         }.get(HTTPStatus(status), "the HSM doesn't take it")
-        return f"{self.place}: key {name!r} can't be used, {why}: {status}{_code_in(answer)}"
-
-
-def _json_of(response: AsyncHttpResponse) -> dict[str, Any] | None:
-    try:
-        answer = response.json()
-    except ValueError:
-        return None
-    return answer if isinstance(answer, dict) else None
-
-
-def _version_in(answer: dict[str, Any]) -> str:
-    """The end of a key's URL, which is all that is believed of it. Raises KeyUnavailable."""
-    version = str(answer.get("kid")).rpartition("/")[2]
-    if not _VERSION.fullmatch(version):
-        msg = "Azure Managed HSM named a key without a version"
-        raise KeyUnavailable(msg)
-    return version
-
-
-def _bytes_in(answer: dict[str, Any], length: int) -> bytes:
-    """What was wrapped or unwrapped. Raises KeyUnavailable."""
-    text = str(answer.get("value"))
-    try:
-        value = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except binascii.Error:
-        value = b""
-    if len(value) != length:
-        msg = f"Azure Managed HSM answered with something that isn't {length} bytes"
-        raise KeyUnavailable(msg)
-    return value
-
-
-def _created(one: dict[str, Any]) -> int:
-    """When a version was made, in seconds since 1970."""
-    return int((one.get("attributes") or {}).get("created") or 0)
-
-
-def _code_in(answer: object) -> str:
-    """The service's names for what was wrong, as far as they are names."""
-    error = answer.get("error") if isinstance(answer, dict) else None
-    codes: list[object] = []
-    while isinstance(error, dict) and len(codes) < 3:
-        codes.append(error.get("code"))
-        error = error.get("innererror")
-    return "".join(f" {code}" for code in codes if isinstance(code, str) and _CODE.fullmatch(code))
+        return f"{self.place}: key {name!r} can't be used, {why}: {status}{answers.codes_in(answer)}"
