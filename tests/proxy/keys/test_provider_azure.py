@@ -235,6 +235,13 @@ async def test_a_link_to_elsewhere_is_not_followed(server, provider, monkeypatch
         await provider.describe("orders")
 
 
+async def test_a_redirection_is_not_followed(server, provider, block):
+    server.answer = (302, error("Moved"), {"Location": f"{server.url}/elsewhere"})
+    with pytest.raises(KeyUnavailable, match="answered 302 Moved"):
+        await provider.health()
+    assert not [request for request in server.requests if "elsewhere" in request.path]
+
+
 async def test_health_needs_an_answer_and_a_sign_in_but_no_right(server, provider):
     server.answer = (403, error("Forbidden"))
     await provider.health()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap_with_padding, aes_key_wrap_with_padding
-from pkcs11 import TokenFlag
+from pkcs11 import Attribute, TokenFlag
 from structlog.testing import capture_logs
 
 from kveil.protocol.envelope import registry
@@ -141,6 +141,16 @@ async def test_a_wrap_of_something_shorter_is_refused(server, provider):
     assert len(wrapped) == 40
     with pytest.raises(KeyRefused, match="does not open"):
         await provider.unwrap(wrap_of("orders", wrapped=wrapped), CONTEXT)
+
+
+async def test_no_epoch_key_stays_in_the_token(server, provider):
+    server.make_key("orders")
+    block = await provider.wrap("orders", SECRET, CONTEXT)
+    await provider.unwrap(block, CONTEXT)
+    with pytest.raises(KeyRefused):
+        await provider.unwrap(block._replace(wrapped=block.wrapped[::-1]), CONTEXT)
+    objects = await provider._do(lambda session: [one[Attribute.LABEL] for one in session.get_objects()])
+    assert objects == ["orders"]
 
 
 async def test_a_token_without_the_mechanism(server, provider):

@@ -54,6 +54,7 @@ class Server:
 
     takes_context = False
     has_versions = True
+    pauses_calls = True
 
     def __init__(self, folder: Path) -> None:
         authority = CertificateAuthority(folder / "ca")
@@ -66,7 +67,7 @@ class Server:
         self.life_seconds = 3600
         self.gives_tokens = True
         self.requests: list[Request] = []
-        self.answer: tuple[int, bytes] | None = None
+        self.answer: tuple[int, bytes] | tuple[int, bytes, dict[str, str]] | None = None
         self._paused = False
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate.chain, certificate.key)
@@ -115,6 +116,9 @@ class Server:
 
     def keys_settings(self) -> dict[str, Any]:
         return {"provider": "azure", "azure": {"address": self.url, "ca": str(self.ca)}}
+
+    def secrets(self) -> list[str]:
+        return [self.secret, *self.tokens]
 
     def pause(self) -> None:
         """Connections are closed as soon as they are made."""

@@ -38,6 +38,7 @@ class Server:
 
     takes_context = False
     has_versions = True
+    pauses_calls = True
 
     def __init__(self, folder: Path) -> None:
         self.library = library()
@@ -87,6 +88,9 @@ class Server:
             "provider": "pkcs11",
             "pkcs11": {"module": str(self.library), "token": self.token, "pin": str(pin)},
         }
+
+    def secrets(self) -> list[str]:
+        return [self.pin]
 
     def pause(self) -> None:
         """As when a token is unplugged."""
