@@ -97,7 +97,8 @@ class Server:
         self._tokens.rename(self._tokens.with_name("away"))
 
     def resume(self) -> None:
-        self._tokens.with_name("away").rename(self._tokens)
+        if not self._tokens.exists():
+            self._tokens.with_name("away").rename(self._tokens)
 
     def stop(self) -> None:
         assert not pkcs11_module._open, "a provider wasn't closed: the library would go on with this server's folder"
