@@ -7,11 +7,13 @@ then use no locks. A call that a token keeps waiting thus holds up those behind 
 """
 
 import asyncio
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pkcs11
 from pkcs11 import PKCS11Error, Session, Token
@@ -36,7 +38,10 @@ class Module:
         self._users = 0
         self._library: _pkcs11.lib | None = None
         self._sessions: dict[str, Session] = {}
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pkcs11")
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        # A daemon, as no executor's thread is: a library that hangs must not keep the process from ending.
+        self._thread = threading.Thread(target=self._serve, name=f"pkcs11 {path.name}", daemon=True)
+        self._thread.start()
 
     @classmethod
     def use(cls, path: Path) -> "Module":
@@ -49,7 +54,9 @@ class Module:
 
     async def run(self, call: Callable[[], T]) -> T:
         """What `call` gives, in this library's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        answer: Future[T] = Future()
+        self._calls.put((answer, call))
+        return await asyncio.wrap_future(answer)
 
     async def leave(self) -> None:
         """Ends the library if nobody else uses it."""
@@ -61,9 +68,20 @@ class Module:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self.run(self.end)
         except TimeoutError:
-            pass  # A library that hangs can't be ended; the process's own end will do it.
-        finally:
-            self._thread.shutdown(wait=False, cancel_futures=True)
+            return  # A library that hangs can't be ended; the process's own end will do it.
+        self._calls.put(None)
+        self._thread.join()  # it is idle; and no thread must be there when a supervisor forks
+
+    def _serve(self) -> None:
+        """The library's thread."""
+        while (asked := self._calls.get()) is not None:
+            answer, call = asked
+            if not answer.set_running_or_notify_cancel():
+                continue  # nobody waits for it any more
+            try:
+                answer.set_result(call())
+            except BaseException as error:
+                answer.set_exception(error)
 
     def session(self, label: str, login: Callable[[Token], Session]) -> Session:
         """The session at the token of that label. `login` opens one.

@@ -290,8 +290,34 @@ async def test_what_is_closed_leaves_nothing(server):
     await one.close()
     assert await other.unwrap(block, CONTEXT) == SECRET
     await other.close()
-    thread.join(timeout=10)
     assert not thread.is_alive()
+
+
+HANGS = """
+import asyncio, sys, threading
+from pathlib import Path
+from kveil.proxy.keys.providers import pkcs11_module
+
+async def main():
+    pkcs11_module.CLOSE_SECONDS = 0.1
+    module = pkcs11_module.Module.use(Path(sys.argv[1]))
+    running = asyncio.create_task(module.run(threading.Event().wait))
+    waiting = asyncio.create_task(module.run(lambda: print("was not cancelled")))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await module.leave()
+    running.cancel()
+    print("left")
+
+asyncio.run(main())
+"""
+
+
+def test_a_library_that_hangs_does_not_keep_the_process_from_ending(server):
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS, str(server.library)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "left\n"), done.stderr
 
 
 FORKS = """
