@@ -1,4 +1,5 @@
-# Everything a developer or CI needs. Only Python 3.11 or newer must be there; `make help` lists the targets.
+# Everything a developer or CI needs. Only Python 3.11 or newer must be there, and SoftHSM2 for tests where it can't be
+# installed by apt-get as root; `make help` lists the targets.
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
