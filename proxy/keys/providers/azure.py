@@ -189,7 +189,7 @@ class AzureProvider:
                 self._credential = DefaultAzureCredential(retry_total=0)
             except (ValueError, OSError) as error:
                 msg = (
-                    f"{self.place}: DefaultAzureCredential can't use this environment ({type(error).__name__}): look "
+                    f"{self.place}: DefaultAzureCredential can't use its settings ({type(error).__name__}): look "
                     "at the variables that begin with AZURE_, and at the files that they name"
                 )
                 raise KeyUnavailable(msg) from None

@@ -37,6 +37,8 @@ def importers(library: str) -> set[str]:
         ("aiohttp", ("proxy/credentials/token_endpoint.py", "proxy/keys/providers/vault_http.py")),
         ("python_socks", "proxy/net/tunnel.py"),
         ("aws_msk_iam_sasl_signer", "proxy/credentials/msk.py"),
+        ("azure", "proxy/keys/providers/azure"),
+        ("pkcs11", "proxy/keys/providers/pkcs11"),
     ],
 )
 def test_a_library_is_imported_in_its_place_only(library, place):
