@@ -175,7 +175,7 @@ class AwsProvider:
             self._forget_sign_in()
             msg = (
                 f"the sign-in at AWS KMS in {self.place} failed ({type(error).__name__}): credentials come from the "
-                "environment, a profile, a web identity or the role of this host"
+                "SDK's variables, a profile, a web identity or the role of this host"
             )
             raise KeyUnavailable(msg) from None
 

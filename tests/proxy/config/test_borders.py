@@ -37,6 +37,10 @@ def importers(library: str) -> set[str]:
         ("aiohttp", "proxy/credentials/token_endpoint.py"),
         ("python_socks", "proxy/net/tunnel.py"),
         ("aws_msk_iam_sasl_signer", "proxy/credentials/msk.py"),
+        ("boto3", "proxy/keys/providers/aws.py"),
+        ("botocore", "proxy/keys/providers/aws"),
+        ("google", "proxy/keys/providers/gcp"),
+        ("grpc", "proxy/keys/providers/gcp"),
     ],
 )
 def test_a_library_is_imported_in_its_place_only(library, place):

@@ -18,8 +18,11 @@ sys.modules[sys.argv.pop(1)] = None  # as if it weren't installed
 from kveil.proxy.cli import main
 main()
 """
-SETTINGS = {"aws": {"region": "eu-central-1"}}
-LIBRARIES = {"aws": "boto3"}
+SETTINGS = {
+    "aws": {"region": "eu-central-1"},
+    "gcp": {"key_ring": "projects/p/locations/l/keyRings/r"},
+}
+LIBRARIES = {"aws": "boto3", "gcp": "google.cloud"}
 
 
 def test_nothing_of_a_key_service_is_imported_unless_it_is_used():
