@@ -40,8 +40,6 @@ _OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 5000),
-    # Otherwise a new channel gets the connection, and the pause, of the one that it replaces.
-    ("grpc.use_local_subchannel_pool", 1),
 )
 
 # The library's debug lines show requests, and so what is wrapped.
@@ -186,8 +184,6 @@ class GcpProvider:
         else:
             # It may ask the host's metadata service.
             credentials, _ = await asyncio.to_thread(google.auth.default, default_scopes=_Transport.AUTH_SCOPES)
-            if hasattr(credentials, "with_always_use_jwt_access"):  # a key file, which needs no token from elsewhere
-                credentials = credentials.with_always_use_jwt_access(True)
             address = str(self._endpoint) if self._endpoint else f"{HOST}:443"
             channel = _Transport.create_channel(address, credentials=credentials, options=_OPTIONS)
         client = kms_v1.KeyManagementServiceAsyncClient(transport=_Transport(channel=channel))

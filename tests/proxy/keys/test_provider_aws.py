@@ -306,6 +306,10 @@ async def test_a_web_identity_is_exchanged_for_a_role(server, name, tmp_path):
         with pytest.raises(KeyUnavailable, match="sign-in"):  # the kubelet is late
             await provider.wrap(name, SECRET, CONTEXT)
         token.write_text("a.pods.token")
+        server.fail(403, "AccessDenied")
+        with pytest.raises(KeyUnavailable, match=r"sign-in .* \(AssumeRoleWithWebIdentity: AccessDenied\)"):
+            await provider.wrap(name, SECRET, CONTEXT)
+        server.mend()
         server.calls()
         assert await provider.wrap(name, SECRET, CONTEXT)
         await provider.close()

@@ -99,7 +99,7 @@ class Server:
         self._tell("resume")
 
     def fail(self, status: int, code: str) -> None:
-        """Answer every call of KMS so, until `mend`."""
+        """Answer every call so, until `mend`."""
         self._tell(f"fail {status} {code}")
 
     def mend(self) -> None:

@@ -23,6 +23,9 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 KEY_ID_LENGTH = 36
+# As KMS says it, and as the service that signs in (STS) does.
+JSON_FAILURE = '{"__type": "CODE", "message": "as it was told"}'
+XML_FAILURE = "<ErrorResponse><Error><Code>CODE</Code><Message>as it was told</Message></Error></ErrorResponse>"
 
 
 class QuietHandler(WSGIRequestHandler):
@@ -87,10 +90,10 @@ class Application:
         if target.startswith("TrentService."):
             signed_by = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].partition("/")[0]
             self.calls.append({"operation": target.partition(".")[2], "signed_by": signed_by})
-            if self.failure:
-                status, code = self.failure
-                start(f"{status} failed", [("Content-Type", "application/x-amz-json-1.1")])
-                return [json.dumps({"__type": code, "message": "as it was told"}).encode()]
+        if self.failure:
+            status, code = self.failure
+            start(f"{status} failed", [("Content-Type", "application/x-amz-json-1.1" if target else "text/xml")])
+            return [(JSON_FAILURE if target else XML_FAILURE).replace("CODE", code).encode()]
         answer: Iterable[bytes] = self._moto(environ, start)
         return answer
 
