@@ -48,7 +48,6 @@ async def test_a_key_that_the_file_lacks_can_not_wrap_yet(provider):
     "change",
     [
         {"name": "eu"},
-        {"name": "us"},
         {"version": "2"},
         {"version": ""},
         {"wrapped": b""},

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.support.key_services.service import KeyServer
 
-KEY_SERVERS = ("keyfile", "aws", "gcp")
+KEY_SERVERS = ("keyfile", "vault", "aws", "gcp")
 """Each is a module here with a class `Server`."""
 
 
