@@ -43,6 +43,7 @@ class Server:
     """moto in a process. While it runs, this process and its children have credentials for it."""
 
     takes_context = True
+    pauses_calls = True
     has_versions = False  # AWS doesn't say which material of a key made a wrap
 
     def __init__(self, folder: Path) -> None:
@@ -91,6 +92,9 @@ class Server:
 
     def keys_settings(self) -> dict[str, Any]:
         return {"provider": "aws", "aws": {"region": REGION, "endpoint": self.endpoint}}
+
+    def secrets(self) -> list[str]:
+        return [SECRET_KEY]
 
     def pause(self) -> None:
         self._tell("pause")

@@ -37,7 +37,11 @@ class Refused(Exception):
 class Version:
     number: int
     state: Any = ENABLED
-    material: AESGCM = field(default_factory=lambda: AESGCM(secrets.token_bytes(32)))
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+
+    @property
+    def material(self) -> AESGCM:
+        return AESGCM(self.secret)
 
 
 @dataclass
@@ -177,6 +181,7 @@ class Server:
     """The service in threads of this process."""
 
     takes_context = True
+    pauses_calls = True
     has_versions = True
 
     def __init__(self, folder: Path, certificate: grpc.ServerCredentials | None = None) -> None:
@@ -184,6 +189,7 @@ class Server:
         (self.port,) = self._stack.enter_context(reserved_ports(1))
         self._certificate = certificate
         self.service = KeyManagement()
+        self._server: grpc.Server | None = None
         self.resume()
 
     def key(self, name: str) -> Key:
@@ -217,11 +223,19 @@ class Server:
     def keys_settings(self) -> dict[str, Any]:
         return {"provider": "gcp", "gcp": {"key_ring": KEY_RING, "endpoint": f"127.0.0.1:{self.port}"}}
 
+    def secrets(self) -> list[str]:
+        """Key material. Who asks on this host doesn't sign in."""
+        return [version.secret.hex() for key in self.service.keys.values() for version in key.versions]
+
     def pause(self) -> None:
-        self._server.stop(None).wait()
-        self._threads.shutdown()
+        if self._server:
+            self._server.stop(None).wait()
+            self._threads.shutdown()
+            self._server = None
 
     def resume(self) -> None:
+        if self._server:
+            return
         self._threads = ThreadPoolExecutor(8)
         self._server = grpc.server(self._threads, handlers=[self.service.handler()])
         address = f"127.0.0.1:{self.port}"
