@@ -39,6 +39,10 @@ def importers(library: str) -> set[str]:
         ("aws_msk_iam_sasl_signer", "proxy/credentials/msk.py"),
         ("azure", "proxy/keys/providers/azure"),
         ("pkcs11", "proxy/keys/providers/pkcs11"),
+        ("boto3", "proxy/keys/providers/aws.py"),
+        ("botocore", "proxy/keys/providers/aws"),
+        ("google", "proxy/keys/providers/gcp"),
+        ("grpc", "proxy/keys/providers/gcp"),
     ],
 )
 def test_a_library_is_imported_in_its_place_only(library, place):
