@@ -30,7 +30,7 @@ from kveil.proxy.apis.share_access import RefusedShares, add_refused, refused_sh
 from kveil.proxy.config import Direction
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
-from kveil.proxy.needs import Need, OpeningKeyNeed
+from kveil.proxy.needs import HidingKeyNeed, Need, OpeningKeyNeed
 
 _RETRIABLE = frozenset({ErrorCode.KAFKA_STORAGE_ERROR, ErrorCode.UNKNOWN_TOPIC_ID})
 
@@ -86,11 +86,17 @@ class ShareFetch(Exchange):
             if need is None or need in self.failures:
                 continue
             with suppress(KeyRefused, KeyDenied):  # which is for the records' own answer to say
-                if shared.keys.opening_key(need.topic, need.kid, need.block, need.rule) is None:
+                if self._is_missing(need):
                     missing.append(need)
                     continue
             del shared.awaited_keys[need.topic]
         return missing
+
+    def _is_missing(self, need: OpeningKeyNeed | HidingKeyNeed) -> bool:
+        keys = self.connection.shared.keys
+        if isinstance(need, HidingKeyNeed):
+            return keys.hiding_key(need.topic) is None
+        return keys.opening_key(need.topic, need.kid, need.block, need.rule) is None
 
     def request(self) -> Outcome:
         """Forward the request without what is refused, or refuse it where no records are handed out.
@@ -160,7 +166,7 @@ class ShareFetch(Exchange):
         edits = endpoint_edits(frame, endpoints, self.connection, compact=True)
         edits += self.throttle_edits(frame, throttle)
         for need, failure in self.failures.items():
-            if isinstance(need, OpeningKeyNeed) and isinstance(failure, KeyDenied | KeyUnavailable):
+            if isinstance(need, OpeningKeyNeed | HidingKeyNeed) and isinstance(failure, KeyDenied | KeyUnavailable):
                 self.connection.shared.awaited_keys[need.topic] = need
         for found in self._found:
             edits += self._open(found)

@@ -8,9 +8,11 @@ from typing import Final
 from kveil.protocol.envelope.header import KID_LENGTH
 from kveil.protocol.envelope.key_schedule import EPOCH_KEY_LENGTH
 from kveil.proxy.admin.metrics import Metrics
-from kveil.proxy.config import Direction, Keys, KeyService, Settings
+from kveil.proxy.config import Direction, Keys, KeyService, Mode, RecordKeys, Seal, Settings
 from kveil.proxy.keys.calls import KeyCalls
 from kveil.proxy.keys.errors import KeyDenied, KeySetupError, KeyUnavailable
+from kveil.proxy.keys.hiding import NOT_MADE, unwrap_hiding_key
+from kveil.proxy.keys.keyfile import WrappedHidingKey
 from kveil.proxy.keys.provider import KeyContext, KeyProvider
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
 from kveil.proxy.keys.realm import Realm, open_realm
@@ -30,7 +32,9 @@ _CLASSES: Final[Mapping[KeyService, str]] = {
 def open_key_ring(settings: Settings, policy: Policy, metrics: Metrics) -> KeyRing:
     """The key ring of this process. Call it after the last fork. Raises KeySetupError."""
     realm = open_realm(settings)
-    return KeyRing(_open_providers(settings, policy), realm, settings.keys, settings.limits, metrics=metrics)
+    providers = _open_providers(settings, policy)
+    _check_realm(settings, realm, providers)
+    return KeyRing(providers, realm, settings.keys, settings.limits, metrics=metrics)
 
 
 def check_keys(settings: Settings, policy: Policy) -> Realm:
@@ -40,6 +44,7 @@ def check_keys(settings: Settings, policy: Policy) -> Realm:
     """
     realm = open_realm(settings)
     providers = _open_providers(settings, policy)
+    _check_realm(settings, realm, providers)
     if not settings.keys.lazy:
         asyncio.run(_check(settings, policy, realm, providers))
     return realm
@@ -62,6 +67,19 @@ def open_provider(service: KeyService, keys: Keys) -> KeyProvider:
 
 def _open_providers(settings: Settings, policy: Policy) -> Mapping[int, KeyProvider]:
     return {PROVIDER_IDS[service]: open_provider(service, settings.keys) for service in sorted(policy.services)}
+
+
+def _check_realm(settings: Settings, realm: Realm, providers: Mapping[int, KeyProvider]) -> None:
+    """Raises KeySetupError if record mode can't hide keys as the rules say."""
+    hiding = realm.hiding_key
+    if isinstance(hiding, WrappedHidingKey) and hiding.block.provider not in providers:
+        key = KeyRef(hiding.block.provider, hiding.block.name)
+        msg = f"the key-hiding key in {settings.keys.path} was wrapped by {key}, and neither keys nor a rule names that"
+        raise KeySetupError(msg)
+    for place, rule in enumerate(settings.topics if hiding is None else ()):
+        if rule.seal is not Seal.NONE and rule.mode is Mode.RECORD and rule.keys is RecordKeys.HIDDEN:
+            msg = f"topics[{place}].mode: {NOT_MADE}"
+            raise KeySetupError(msg)
 
 
 def _open_class(keys: Keys) -> KeyProvider:
@@ -90,13 +108,25 @@ async def _check(settings: Settings, policy: Policy, realm: Realm, providers: Ma
     names = sorted(policy.named_keys)
     try:
         found = await asyncio.gather(
-            *(_check_key(calls[key.provider], key, realm, seals and key in policy.sealing_keys) for key in names)
+            *(_check_key(calls[key.provider], key, realm, seals and key in policy.sealing_keys) for key in names),
+            _check_hiding_key(calls, realm),
         )
     finally:
         await asyncio.gather(*(provider.close() for provider in providers.values()))
     problems = [problem for problem in found if problem is not None]
     if problems:
         raise KeySetupError("\n".join(problems))
+
+
+async def _check_hiding_key(calls: Mapping[int, KeyCalls], realm: Realm) -> str | None:
+    """Why the key-hiding key can't be had, None if it can."""
+    wrapped = realm.hiding_key
+    if isinstance(wrapped, WrappedHidingKey):
+        try:
+            await unwrap_hiding_key(calls[wrapped.block.provider], wrapped, realm.name)
+        except (KeyDenied, KeyUnavailable) as error:
+            return f"the key-hiding key can't be had: {error}"
+    return None
 
 
 async def _check_key(calls: KeyCalls, key: KeyRef, realm: Realm, seals: bool) -> str | None:
