@@ -2,7 +2,8 @@
 
 import asyncio
 import importlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Final
 
 from kveil.protocol.envelope.header import KID_LENGTH
@@ -13,7 +14,7 @@ from kveil.proxy.keys.calls import KeyCalls
 from kveil.proxy.keys.errors import KeyDenied, KeySetupError, KeyUnavailable
 from kveil.proxy.keys.hiding import NOT_MADE, unwrap_hiding_key
 from kveil.proxy.keys.keyfile import WrappedHidingKey
-from kveil.proxy.keys.provider import KeyContext, KeyProvider
+from kveil.proxy.keys.provider import KeyContext, KeyDescription, KeyProvider
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
 from kveil.proxy.keys.realm import Realm, open_realm
 from kveil.proxy.keys.ring import KeyRing
@@ -32,7 +33,7 @@ _CLASSES: Final[Mapping[KeyService, str]] = {
 def open_key_ring(settings: Settings, policy: Policy, metrics: Metrics) -> KeyRing:
     """The key ring of this process. Call it after the last fork. Raises KeySetupError."""
     realm = open_realm(settings)
-    providers = _open_providers(settings, policy)
+    providers = open_providers(settings, policy)
     _check_realm(settings, realm, providers)
     return KeyRing(providers, realm, settings.keys, settings.limits, metrics=metrics)
 
@@ -43,7 +44,7 @@ def check_keys(settings: Settings, policy: Policy) -> Realm:
     :raises KeySetupError: some can't, with all reasons.
     """
     realm = open_realm(settings)
-    providers = _open_providers(settings, policy)
+    providers = open_providers(settings, policy)
     _check_realm(settings, realm, providers)
     if not settings.keys.lazy:
         asyncio.run(_check(settings, policy, realm, providers))
@@ -65,8 +66,32 @@ def open_provider(service: KeyService, keys: Keys) -> KeyProvider:
     return provider
 
 
-def _open_providers(settings: Settings, policy: Policy) -> Mapping[int, KeyProvider]:
+def open_providers(settings: Settings, policy: Policy) -> Mapping[int, KeyProvider]:
+    """Every provider of which a rule names a key, by their numbers in envelopes. Raises KeySetupError."""
     return {PROVIDER_IDS[service]: open_provider(service, settings.keys) for service in sorted(policy.services)}
+
+
+@asynccontextmanager
+async def key_calls(providers: Mapping[int, KeyProvider], keys: Keys) -> AsyncIterator[Mapping[int, KeyCalls]]:
+    """Calls to the providers for the length of a block: for commands, and for checks before the start."""
+    metrics = Metrics()
+    try:
+        yield {number: KeyCalls(provider, keys.call_timeout_seconds, metrics) for number, provider in providers.items()}
+    finally:
+        await asyncio.gather(*(provider.close() for provider in providers.values()))
+
+
+async def describe_keys(calls: Mapping[int, KeyCalls], keys: Iterable[KeyRef]) -> dict[KeyRef, KeyDescription | str]:
+    """Each key's versions, or why they can't be told."""
+
+    async def describe(key: KeyRef) -> KeyDescription | str:
+        try:
+            return await calls[key.provider].describe(key.name)
+        except (KeyDenied, KeyUnavailable) as error:
+            return str(error)
+
+    wanted = sorted(set(keys))
+    return dict(zip(wanted, await asyncio.gather(*map(describe, wanted)), strict=True))
 
 
 def _check_realm(settings: Settings, realm: Realm, providers: Mapping[int, KeyProvider]) -> None:
@@ -100,19 +125,12 @@ def _open_class(keys: Keys) -> KeyProvider:
 
 async def _check(settings: Settings, policy: Policy, realm: Realm, providers: Mapping[int, KeyProvider]) -> None:
     seals = any(listener.direction is not Direction.CONSUME for listener in settings.listeners)
-    metrics = Metrics()
-    calls = {
-        number: KeyCalls(provider, settings.keys.call_timeout_seconds, metrics)
-        for number, provider in providers.items()
-    }
     names = sorted(policy.named_keys)
-    try:
+    async with key_calls(providers, settings.keys) as calls:
         found = await asyncio.gather(
             *(_check_key(calls[key.provider], key, realm, seals and key in policy.sealing_keys) for key in names),
             _check_hiding_key(calls, realm),
         )
-    finally:
-        await asyncio.gather(*(provider.close() for provider in providers.values()))
     problems = [problem for problem in found if problem is not None]
     if problems:
         raise KeySetupError("\n".join(problems))
