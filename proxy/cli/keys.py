@@ -10,7 +10,7 @@ from kveil.proxy.cli import key_destroy, key_usage, options
 from kveil.proxy.cli.apps import command_app
 
 if TYPE_CHECKING:
-    from kveil.proxy.config import Settings
+    from kveil.proxy.config import Keys, Settings
     from kveil.proxy.keys.keyfile import KeyFile
 
 app = command_app()
@@ -77,6 +77,13 @@ def _settings(path: Path | None, config: Path | None) -> "Settings":
     return load_key_settings(config, overrides=options.key_path_overrides(path))
 
 
+def _keys(path: Path | None, config: Path | None) -> "Keys":
+    """The same where rules don't matter."""
+    from kveil.proxy.config import load_keys
+
+    return load_keys(config, overrides=options.key_path_overrides(path))
+
+
 def _realm(settings: "Settings", given: str | None) -> str | None:
     from kveil.proxy.keys.errors import KeySetupError
 
@@ -134,7 +141,7 @@ def add(
     from kveil.proxy.keys.keyfile import add_key
     from kveil.proxy.keys.keyfile_store import change_key_file
 
-    keys = _settings(path, config).keys
+    keys = _keys(path, config)
     if (service := options.service_of(name, keys)) is not None:
         msg = f"{name} is a key of {service}: make it there, and name it in a rule"
         raise KeySetupError(msg)
@@ -154,7 +161,7 @@ def rotate(
     from kveil.proxy.keys.keyfile import rotate_key
     from kveil.proxy.keys.keyfile_store import change_key_file
 
-    keys = _settings(path, config).keys
+    keys = _keys(path, config)
     name_there = options.bare(name)
     if (service := options.service_of(name, keys)) is not None:
         msg = f"{name_there} is a key of {service}, and is rotated there:\n{rotation(service, name_there, keys)}"
