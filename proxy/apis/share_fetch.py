@@ -8,7 +8,6 @@ the topic don't go to the broker before its key is there: each lock that runs ou
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from kveil.protocol.kafka.messages import encode_response
@@ -85,18 +84,22 @@ class ShareFetch(Exchange):
             need = shared.awaited_keys.get(self.topic_name(None, topic_id) or "")
             if need is None or need in self.failures:
                 continue
-            with suppress(KeyRefused, KeyDenied):  # which is for the records' own answer to say
-                if self._is_missing(need):
-                    missing.append(need)
-                    continue
-            del shared.awaited_keys[need.topic]
+            if self._is_missing(need):
+                missing.append(need)
+            else:
+                del shared.awaited_keys[need.topic]
         return missing
 
     def _is_missing(self, need: OpeningKeyNeed | HidingKeyNeed) -> bool:
         keys = self.connection.shared.keys
-        if isinstance(need, HidingKeyNeed):
-            return keys.hiding_key(need.topic) is None
-        return keys.opening_key(need.topic, need.kid, need.block, need.rule) is None
+        try:
+            if isinstance(need, HidingKeyNeed):
+                return keys.hiding_key(need.topic) is None
+            return keys.opening_key(need.topic, need.kid, need.block, need.rule) is None
+        except KeyDenied:
+            return True
+        except KeyRefused:  # which is for the records' own answer to say
+            return False
 
     def request(self) -> Outcome:
         """Forward the request without what is refused, or refuse it where no records are handed out.
@@ -180,7 +183,8 @@ class ShareFetch(Exchange):
         try:
             pieces = open_records(found.records, self._room, whole=True)
         except Refused as error:
-            if error.code in _RETRIABLE:
+            # A key that is denied may be allowed again, and until then each answer would count as a delivery.
+            if error.code in _RETRIABLE or isinstance(error.__cause__, KeyDenied):
                 raise CloseConnection(f"acquired records can't be opened for now: {error.reason}") from error
             self.connection.shared.metrics.refusals[error.code] += 1
             return [

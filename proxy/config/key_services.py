@@ -6,6 +6,8 @@ from typing import Annotated
 from pydantic import Field
 
 from kveil.proxy.config.fields import (
+    Address,
+    Name,
     NameOrReference,
     ReadableFile,
     Reference,
@@ -15,7 +17,9 @@ from kveil.proxy.config.fields import (
 )
 from kveil.proxy.config.section import Section as _Model
 
-KeyId = Annotated[str, Field(min_length=1, max_length=2048)]
+ServicePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=512)]
+Profile = Annotated[str, Field(pattern=r"^[A-Za-z0-9._@ -]+$", max_length=128)]
+KeyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9:/._-]+$", max_length=2048)]
 
 KUBERNETES_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
@@ -23,7 +27,7 @@ KUBERNETES_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 class AppRole(_Model):
     """Sign-in of a machine, by a role's id and a secret."""
 
-    mount: str = "approle"
+    mount: ServicePath = "approle"
     role_id: NameOrReference
     secret_id: Reference
 
@@ -31,8 +35,8 @@ class AppRole(_Model):
 class KubernetesLogin(_Model):
     """Sign-in by the pod's service account."""
 
-    mount: str = "kubernetes"
-    role: str
+    mount: ServicePath = "kubernetes"
+    role: Name
     token: Path = KUBERNETES_TOKEN
 
 
@@ -40,8 +44,8 @@ class Vault(_Model):
     """HashiCorp Vault's or OpenBao's transit engine. Exactly one of `token`, `approle`, `kubernetes` signs in."""
 
     address: ServiceUrl
-    mount: str = "transit"
-    namespace: str | None = None
+    mount: ServicePath = "transit"
+    namespace: ServicePath | None = None
     ca: ReadableFile | None = None
     token: Reference | None = None
     approle: AppRole | None = None
@@ -55,7 +59,7 @@ class Aws(_Model):
     """
 
     region: Region | None = None
-    profile: str | None = None
+    profile: Profile | None = None
     endpoint: ServiceUrl | None = None
     keys: dict[str, Annotated[tuple[KeyId, ...], list_or_commas, Field(min_length=1)]] = Field(default_factory=dict)
 
@@ -64,7 +68,7 @@ class Gcp(_Model):
     """Google Cloud KMS, signed in by application default credentials. A key's name is its name in the key ring."""
 
     key_ring: KeyId
-    endpoint: str | None = None
+    endpoint: Address | None = None
 
 
 class Azure(_Model):

@@ -123,7 +123,7 @@ class _Line:
         log_limited(
             _log.error if is_down else _log.warning,
             "key_service_down" if is_down else "key_service_failed",
-            key=(self._service, self._operation),
+            key=(self._service, self._place, self._operation),
             service=self._service,
             place=self._place,
             operation=self._operation,

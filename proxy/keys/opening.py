@@ -18,7 +18,10 @@ from kveil.proxy.keys.provider import KeyContext, KeyDescription, KeyProvider
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
 from kveil.proxy.keys.realm import Realm, open_realm
 from kveil.proxy.keys.ring import KeyRing
+from kveil.proxy.log import get_logger
 from kveil.proxy.policy import PROVIDER_IDS, KeyRef, Policy
+
+_log = get_logger(__name__)
 
 # The classes of the modules that are imported only where they are used: some need an extra.
 _CLASSES: Final[Mapping[KeyService, str]] = {
@@ -35,6 +38,8 @@ def open_key_ring(settings: Settings, policy: Policy, metrics: Metrics) -> KeyRi
     realm = open_realm(settings)
     providers = open_providers(settings, policy)
     _check_realm(settings, realm, providers)
+    if not settings.keys.unwrap_cache_seconds:
+        _log.warning("keys_asked_for_at_each_use", why="keys.unwrap_cache_seconds is 0, so an outage stops all reading")
     return KeyRing(providers, realm, settings.keys, settings.limits, metrics=metrics)
 
 

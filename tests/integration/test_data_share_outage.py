@@ -10,7 +10,7 @@ from confluent_kafka import ShareConsumer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from kveil.proxy.context import Shared
-from kveil.proxy.keys.errors import KeyUnavailable
+from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
 from kveil.proxy.net.accepting import Accepting
 from kveil.proxy.server import Server
@@ -26,19 +26,22 @@ LOCK_SECONDS = 1.0
 DELIVERIES = 5
 COUNT = 40
 SECONDS = 60.0
+LIMITS = {"refused_key_seconds": 1}
 
 
 class Outage(KeyFileProvider):
-    """A key file that is as far away as a key service: a time may come in which it doesn't answer."""
+    """A key file that is as far away as a key service: a time may come in which it doesn't answer, or says no."""
 
-    is_down = True
-    asked = 0
+    def __init__(self, path: Path, error: Exception) -> None:
+        super().__init__(path)
+        self.error: Exception | None = error
+        self.asked = 0
 
-    async def unwrap(self, topic, kid, block):
+    async def unwrap(self, block, context):
         self.asked += 1
-        if self.is_down:
-            raise KeyUnavailable("the key service is down")
-        return await super().unwrap(topic, kid, block)
+        if self.error:
+            raise self.error
+        return await super().unwrap(block, context)
 
 
 def poll(consumer: ShareConsumer, deadline: float, count: int) -> list[bytes | None]:
@@ -49,7 +52,8 @@ def poll(consumer: ShareConsumer, deadline: float, count: int) -> list[bytes | N
     return found
 
 
-async def test_five_lock_times_without_keys(tmp_path: Path, topic: str):
+@pytest.mark.parametrize("error", [KeyUnavailable("it doesn't answer"), KeyDenied("the key is disabled")], ids=type)
+async def test_five_lock_times_without_keys(tmp_path: Path, topic: str, error: Exception):
     settings = {
         "group.share.min.record.lock.duration.ms": 1000,
         "group.share.record.lock.duration.ms": int(LOCK_SECONDS * 1000),
@@ -60,9 +64,13 @@ async def test_five_lock_times_without_keys(tmp_path: Path, topic: str):
         with kveil_proxy(kafka.bootstrap) as producing:
             sent = [Record(value=b"%d" % number) for number in range(COUNT)]
             librdkafka_produce(producing.bootstrap, topic, sent, linger_ms=50, batch_num_messages=10)
-            provider = Outage(producing.keys)
+            provider = Outage(producing.keys, error)
             with reserved_port_range(1 + BROKER_PORTS) as port:
-                places = {"listeners": [{"address": f"127.0.0.1:{port}"}], "keys": {"path": str(producing.keys)}}
+                places = {
+                    "listeners": [{"address": f"127.0.0.1:{port}"}],
+                    "keys": {"path": str(producing.keys)},
+                    "limits": LIMITS,
+                }
                 shared = make_shared(
                     tmp_path, upstream=kafka.bootstrap, provider=provider, clock=time.monotonic, **places
                 )
@@ -91,7 +99,7 @@ async def consume_through(shared: Shared, provider: Outage, port: int, topic: st
         outage = time.monotonic() + (DELIVERIES + 2) * LOCK_SECONDS
         assert await asyncio.to_thread(poll, consumer, outage, COUNT) == []
         assert provider.asked > 1
-        provider.is_down = False
+        provider.error = None
         found = await asyncio.to_thread(poll, consumer, time.monotonic() + SECONDS, COUNT)
         assert sorted(found) == sorted(b"%d" % number for number in range(COUNT))
     finally:

@@ -17,7 +17,7 @@ from tests.support.raw_client import RawClient
 
 SECONDS = 60.0
 T = 1_700_000_000_000
-CORRUPT_MESSAGE = 2
+TOPIC_AUTHORIZATION_FAILED = 29
 RECORDS = [Record(value=f"of someone {number}".encode(), key=b"k", timestamp=T) for number in range(20)]
 
 
@@ -45,7 +45,7 @@ def wait_until_refused(proxy: Proxy, topic: str) -> None:
     """As long as what was unwrapped may be kept."""
     deadline = time.monotonic() + SECONDS
     with RawClient(proxy.bootstrap) as client:
-        while client.fetch(topic).error != CORRUPT_MESSAGE:
+        while client.fetch(topic).error != TOPIC_AUTHORIZATION_FAILED:
             assert time.monotonic() < deadline, "it still opens"
 
 
@@ -85,12 +85,14 @@ def test_a_destroyed_key_takes_its_topic_with_it(
     for proxy in proxies:
         proxy.stop()
         proxy.start()
-        assert librdkafka_error(proxy, gone) == KafkaError.INVALID_MSG  # its name for CORRUPT_MESSAGE
-        assert f"has no key 'k-{gone}'" in proxy.events("batch_unopened")[-1]["reason"]
+        assert librdkafka_error(proxy, gone) == KafkaError.TOPIC_AUTHORIZATION_FAILED
+        refusal = proxy.events("audit")[-1]["cloudevent"]
+        assert (refusal["type"], refusal["subject"]) == ("io.kveil.key.refused", gone)
+        assert f"has no key k-{gone}" in refusal["data"]["reason"]
         assert librdkafka_read(proxy.bootstrap, kept) == numbered(RECORDS)
     refused = librdkafka_refusal(proxies[0].bootstrap, gone)
     assert refused.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
     if mode == "batch":
         printed = java_output(proxies[1], gone)
-        assert "Encountered corrupt message" in printed
+        assert "TopicAuthorizationException" in printed
         assert "of someone" not in printed

@@ -4,7 +4,7 @@ import pytest
 
 from kveil.proxy import policy as policy_module
 from kveil.proxy.config import Mode, StubCodec, load
-from kveil.proxy.policy import INTERNAL_TOPICS, Policy, Rule, Use
+from kveil.proxy.policy import INTERNAL_TOPICS, KeyRef, Policy, Rule, Use
 
 
 def policy_of(**variables: str) -> Policy:
@@ -15,8 +15,8 @@ def policy_of(**variables: str) -> Policy:
 SEALED = Rule(
     seal=True,
     mode=Mode.AUTO,
-    key="default",
-    accept_keys=frozenset({(1, "default")}),
+    key=KeyRef(1, "default"),
+    accept_keys=frozenset({KeyRef(1, "default")}),
     accept_plain=False,
     stub_codec=StubCodec.AUTO,
     sealed_as=None,
@@ -39,10 +39,10 @@ def test_exactly_four_internal_topics_are_plain_without_a_rule():
 
 def test_the_first_rule_that_matches_decides():
     policy = policy_of(TOPICS="[{match: 'a.b', key: one}, {match: 'a.*', key: two}, {match: '*.b', key: three}]")
-    assert policy.rule_for("a.b").key == "one"
-    assert policy.rule_for("a.c").key == "two"
-    assert policy.rule_for("c.b").key == "three"
-    assert policy.rule_for("c.d").key == "default"
+    assert policy.rule_for("a.b").key.name == "one"
+    assert policy.rule_for("a.c").key.name == "two"
+    assert policy.rule_for("c.b").key.name == "three"
+    assert policy.rule_for("c.d").key.name == "default"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_rule_carries_what_it_says():
     assert policy.rule_for("m") == Rule(
         seal=True,
         mode=Mode.BATCH,
-        key="eu",
+        key=KeyRef(1, "eu"),
         accept_keys=frozenset({(1, "eu"), (1, "old")}),
         accept_plain=True,
         stub_codec=StubCodec.NONE,
@@ -110,10 +110,59 @@ def test_whether_anything_is_plain_on_purpose(variables, expected):
     assert policy_of(**variables).any_plain is expected
 
 
-def test_the_names_of_all_keys():
-    assert policy_of().key_names == {"default"}
+VAULT = {"KEYS__VAULT__ADDRESS": "https://vault.example.net:8200"}
+
+
+def names(keys) -> list[str]:
+    return sorted(map(str, keys))
+
+
+def test_the_keys_that_are_named():
+    assert names(policy_of().named_keys) == ["keyfile:default"]
     policy = policy_of(TOPICS="[{match: a, key: x, accept_keys: [y]}, {match: b, seal: none}]")
-    assert policy.key_names == {"default", "x", "y"}
+    assert names(policy.named_keys) == ["keyfile:default", "keyfile:x", "keyfile:y"]
+    assert names(policy.sealing_keys) == ["keyfile:default", "keyfile:x"]
+
+
+def test_the_default_key_is_not_needed_where_a_rule_is_for_all_topics():
+    policy = policy_of(TOPICS="[{match: a, seal: none}, {match: '*', key: x}]")
+    assert names(policy.named_keys) == names(policy.sealing_keys) == ["keyfile:x"]
+    assert names(policy_of(TOPICS="[{match: '*', seal: none}]").named_keys) == []
+    assert names(policy_of(TOPICS="[{match: '*'}]").sealing_keys) == ["keyfile:default"]
+
+
+def test_a_default_key_of_another_name():
+    policy = policy_of(KEYS__DEFAULT="shop", TOPICS="[{match: a}, {match: b, key: x}]")
+    assert names(policy.rule_for("a").accept_keys) == names(policy.rule_for("other").accept_keys) == ["keyfile:shop"]
+    assert names(policy.rule_for("b").accept_keys) == ["keyfile:x"]
+
+
+def test_a_template_is_another_key_for_each_topic():
+    policy = policy_of(TOPICS="[{match: 'o*', key: 'k-{topic}', accept_keys: ['old-{topic}', older]}]")
+    assert policy.rule_for("o1").key == KeyRef(1, "k-o1")
+    assert names(policy.rule_for("o2").accept_keys) == ["keyfile:k-o2", "keyfile:old-o2", "keyfile:older"]
+    assert names(policy.named_keys) == ["keyfile:default", "keyfile:older"]
+    assert names(policy.sealing_keys) == ["keyfile:default"]
+
+
+def test_a_mirror_s_template_speaks_of_the_origin():
+    policy = policy_of(TOPICS="[{match: m, key: 'k-{topic}', sealed_as: {topic: origin}}]")
+    assert names(policy.rule_for("m").accept_keys) == ["keyfile:k-origin"]
+
+
+def test_keys_of_several_providers():
+    policy = policy_of(KEYS__PROVIDER="vault", TOPICS="[{match: a, accept_keys: ['keyfile:old', new]}]", **VAULT)
+    assert names(policy.rule_for("a").accept_keys) == ["keyfile:old", "vault:default", "vault:new"]
+    assert policy.rule_for("a").key == (2, "default")
+    assert policy.services == {"vault", "keyfile"}
+    assert policy_of(KEYS__DEFAULT="vault:x", **VAULT).services == {"vault", "keyfile"}
+    assert policy_of(**VAULT).services == {"keyfile"}
+
+
+def test_a_provider_of_one_s_own():
+    policy = policy_of(KEYS__PROVIDER="mine.hsm:Provider")
+    assert policy.rule_for("a").key == (128, "default")
+    assert policy.services == {"module"}
 
 
 def test_a_decision_is_remembered(monkeypatch):

@@ -46,11 +46,10 @@ class KeyFileProvider:
 
     async def unwrap(self, block: KeyBlock, context: KeyContext) -> bytes:
         """Unwrap under the version that the block names."""
-        key = self._content.key(block.name)
-        version = key.version(block.version) if key else None
+        version = self._key(block.name).version(block.version)
         if version is None:
-            # Both stand in an envelope that anybody may have written, so they are shown quoted.
-            msg = f"the key file {self._path} has no key {block.name!r} in version {block.version!r}"
+            # It stands in an envelope that anybody may have written, so it is shown quoted.
+            msg = f"the key file {self._path} has no version {block.version!r} of key {block.name}"
             raise KeyRefused(msg)
         try:
             return unwrap_epoch_key(version.secret, *context, block.wrapped)

@@ -41,10 +41,11 @@ def test_a_good_configuration(kveil, config, key_path):
 def test_what_would_happen_to_a_topic(kveil, config):
     topics = ["orders", "metrics.cpu", "old.x", "connect-configs", "__consumer_offsets"]
     result = kveil("check", "-c", config, *topics)
+    also = "opens keyfile:retired too, plain records are read too"
     assert result.stdout.splitlines()[4:] == [
-        "orders: sealed, mode auto, key default (no rule: sealed)",
+        "orders: sealed, mode auto, key keyfile:default (no rule: sealed)",
         "metrics.cpu: PLAIN (topics[0] metrics.*)",
-        "old.x: sealed, mode batch, key default, opens retired too, plain records are read too (topics[1] old.*)",
+        f"old.x: sealed, mode batch, key keyfile:default, {also} (topics[1] old.*)",
         "connect-configs: PLAIN (preset connect)",
         "__consumer_offsets: PLAIN (internal topic)",
     ]
@@ -61,8 +62,8 @@ def test_the_same_for_machines(kveil, config):
         "decided_by": "topics[1] old.*",
         "sealed": True,
         "mode": "batch",
-        "key": "default",
-        "accept_keys": ["default", "retired"],
+        "key": "keyfile:default",
+        "accept_keys": ["keyfile:default", "keyfile:retired"],
         "accept_plain": True,
     }
     assert (plain["sealed"], plain["mode"], plain["key"], plain["accept_keys"]) == (False, None, None, [])
@@ -107,10 +108,10 @@ def test_keys_are_checked_too(kveil, config, key_path, as_json):
     assert result.exit_code == 2
     if as_json:
         (problem,) = json.loads(result.stdout)["problems"]
-        assert problem["path"] == "keys.path"
-        assert "lacks what the rules name: eu" in problem["text"]
+        assert problem["path"] == "keys"
+        assert "has no key eu: `kveil keys add eu` makes it" in problem["text"]
     else:
-        assert "lacks what the rules name: eu" in result.stderr
+        assert "has no key eu: `kveil keys add eu` makes it" in result.stderr
     key_path.unlink()
     result = kveil("check", "-c", config)
     assert result.exit_code == 2

@@ -91,7 +91,7 @@ def test_a_rule_has_the_defaults_that_protect(write):
     (rule,) = load(write("topics: [{match: orders}]"), {}).topics
     assert rule.seal is Seal.BATCH
     assert rule.mode is Mode.AUTO
-    assert rule.key == "default"
+    assert rule.key is None  # keys.default
     assert rule.accept_keys == ()
     assert rule.accept_plain is False
     assert rule.stub_codec is StubCodec.AUTO
@@ -105,15 +105,16 @@ topics:
     seal: batch
     mode: batch
     key: eu
-    accept_keys: [old, older]
+    accept_keys: [old, "vault:older-{topic}"]
     accept_plain: true
     stub_codec: none
     sealed_as: {topic: orders}
+keys: {vault: {address: "https://vault.example.net:8200/"}}
 """
     (rule,) = load(write(text), {}).topics
     assert rule.mode is Mode.BATCH
-    assert rule.key == "eu"
-    assert rule.accept_keys == ("old", "older")
+    assert str(rule.key) == "eu"
+    assert [str(key) for key in rule.accept_keys] == ["old", "vault:older-{topic}"]
     assert rule.accept_plain is True
     assert rule.stub_codec is StubCodec.NONE
     assert rule.sealed_as is not None
@@ -288,5 +289,5 @@ def test_what_is_about_keys_must_be_right(write):
 
 def test_keys_alone_still_say_what_is_wrong_with_them(write):
     with pytest.raises(ConfigError) as caught:
-        load_keys(write("keys: {provider: vault}\ntopics: 5\n", upstream=""), {})
+        load_keys(write("keys: {provider: valt}\ntopics: 5\n", upstream=""), {})
     assert [problem.path for problem in caught.value.problems] == ["keys.provider"]

@@ -25,6 +25,11 @@ class Clock:
         return self.now
 
 
+@pytest.fixture(autouse=True)
+def no_pause_between_tries(monkeypatch):
+    monkeypatch.setattr("kveil.proxy.keys.calls.FIRST_PAUSE_SECONDS", 0)
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -115,7 +120,7 @@ def settle() -> Callable[[], Awaitable[None]]:
     """Lets everything run that can run now."""
 
     async def wait() -> None:
-        for _ in range(5):
+        for _ in range(30):
             await asyncio.sleep(0)
 
     return wait

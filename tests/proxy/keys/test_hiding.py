@@ -94,7 +94,7 @@ async def test_a_refusal_is_remembered_for_a_while(hiding, slow, clock, path):
     slow.refresh()
     with capture_logs() as lines:
         for _ in range(3):
-            with pytest.raises(KeyDenied, match="restore the key file"):
+            with pytest.raises(KeyDenied, match="has no key default"):
                 await hiding.unwrap()
     (event,) = [line["cloudevent"] for line in lines if line["event"] == "audit"]
     assert (event["type"], event["subject"]) == ("io.kveil.key.refused", "test")

@@ -18,7 +18,7 @@ from kveil.proxy.keys.keyfile import add_key, new_key_file, rotate_key
 from kveil.proxy.keys.keyfile_json import decode_key_file, encode_key_file
 from kveil.proxy.keys.keyfile_store import change_key_file, create_key_file
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
-from kveil.proxy.policy import Rule
+from kveil.proxy.policy import KeyRef, Rule
 from tests.support.key_rings import key_file_ring
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
@@ -95,8 +95,8 @@ def rule_of(key: str) -> Rule:
     return Rule(
         seal=True,
         mode=Mode.AUTO,
-        key=key,
-        accept_keys=frozenset({(1, "default"), (1, "eu")}),
+        key=KeyRef(1, key),
+        accept_keys=frozenset({KeyRef(1, "default"), KeyRef(1, "eu")}),
         accept_plain=False,
         stub_codec=StubCodec.AUTO,
         sealed_as=None,

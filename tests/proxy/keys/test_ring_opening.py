@@ -7,9 +7,13 @@ from structlog.testing import capture_logs
 
 from kveil.protocol.envelope.key_schedule import EpochKey
 from kveil.proxy.config import Limits
-from kveil.proxy.keys.errors import KeyRefused, KeyUnavailable
+from kveil.proxy.keys.breaker import LONGEST_PAUSE_SECONDS
+from kveil.proxy.keys.calls import SLOTS
+from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 from kveil.proxy.keys.keyfile import add_key, rotate_key
 from kveil.proxy.keys.keyfile_store import change_key_file
+from kveil.proxy.keys.opened import REFUSALS_PER_PARTITION
+from tests.support.key_rings import key_file_ring
 
 
 async def test_a_reader_unwraps_once_and_then_has_the_key(ring, reader, slow, rule):
@@ -129,7 +133,7 @@ async def test_a_changed_key_file_gives_refused_keys_another_chance(ring, reader
     sealed = await ring.renew("orders", add)
     added = path.read_bytes()
     path.write_bytes(original)
-    with pytest.raises(KeyRefused, match="no key 'us'"):
+    with pytest.raises(KeyDenied, match="no key us"):
         await reader.unwrap("orders", 0, sealed.kid, sealed.block, add)
     path.write_bytes(added)
     reader.reload()
@@ -137,12 +141,13 @@ async def test_a_changed_key_file_gives_refused_keys_another_chance(ring, reader
     assert await reader.unwrap("orders", 0, sealed.kid, sealed.block, add)
 
 
-async def test_an_outage_is_not_remembered(ring, reader, slow, rule):
+async def test_an_outage_is_not_remembered(ring, reader, slow, rule, clock):
     sealed = await ring.renew("orders", rule)
     slow.failure = KeyUnavailable("down")
     with pytest.raises(KeyUnavailable, match="down"):
         await reader.unwrap("orders", 0, sealed.kid, sealed.block, rule)
     slow.failure = None
+    clock.now += LONGEST_PAUSE_SECONDS
     assert reader.opening_key("orders", sealed.kid, sealed.block, rule) is None
     assert await reader.unwrap("orders", 0, sealed.kid, sealed.block, rule)
 
@@ -170,7 +175,71 @@ async def test_invented_kids_push_no_good_key_out(ring, reader, slow, rule):
     await reader.unwrap("orders", 0, sealed.kid, sealed.block, rule)
     for number in range(50):
         with pytest.raises(KeyRefused):
-            await reader.unwrap("orders", 0, number.to_bytes(16, "big"), sealed.block, rule)
+            await reader.unwrap("orders", number, number.to_bytes(16, "big"), sealed.block, rule)
+    assert reader.opening_key("orders", sealed.kid, sealed.block, rule)
+
+
+async def test_invented_kids_of_one_partition_stop_costing_calls(ring, reader, slow, rule, clock):
+    sealed = await ring.renew("orders", rule)
+    invented = (number.to_bytes(16, "big") for number in range(1000))
+    for _ in range(REFUSALS_PER_PARTITION):
+        with pytest.raises(KeyRefused):
+            await reader.unwrap("orders", 3, next(invented), sealed.block, rule)
+    assert slow.unwraps == REFUSALS_PER_PARTITION
+    for _ in range(100):
+        with pytest.raises(KeyUnavailable, match="orders/3"):  # not for ever: a good one may be among them
+            await reader.unwrap("orders", 3, next(invented), sealed.block, rule)
+    assert slow.unwraps == REFUSALS_PER_PARTITION
+    assert await reader.unwrap("orders", 4, sealed.kid, sealed.block, rule)  # nobody else is held up
+    assert reader.opening_key("orders", sealed.kid, sealed.block, rule)  # and what is known opens there too
+    clock.now += Limits().refused_key_seconds
+    with pytest.raises(KeyRefused):
+        await reader.unwrap("orders", 3, next(invented), sealed.block, rule)
+
+
+async def test_invented_kids_stop_no_sealing(ring, reader, slow, rule, settle):
+    sealed = await ring.renew("orders", rule)
+    slow.gate.clear()
+    waiting = [
+        asyncio.create_task(reader.unwrap("orders", number, number.to_bytes(16, "big"), sealed.block, rule))
+        for number in range(200)
+    ]
+    await settle()
+    assert slow.unwraps == SLOTS
+    slow.gate.set()
+    assert await reader.renew("orders", rule)  # has slots of its own
+    assert all(isinstance(found, KeyRefused) for found in await asyncio.gather(*waiting, return_exceptions=True))
+
+
+async def test_an_opened_key_is_asked_for_again_after_its_time(ring, slow, rule, clock):
+    reader = key_file_ring(slow, clock=clock, unwrap_cache_seconds=60)
+    sealed = await ring.renew("orders", rule)
+    asked = (sealed.kid, sealed.block, rule)
+    await reader.unwrap("orders", 0, *asked)
+    clock.now += 59.9
+    assert reader.opening_key("orders", *asked)
+    clock.now += 0.1
+    assert reader.opening_key("orders", *asked) is None
+    slow.failure = KeyDenied("default is disabled")
+    with pytest.raises(KeyDenied, match="disabled"):
+        await reader.unwrap("orders", 0, *asked)
+    with pytest.raises(KeyDenied, match="disabled"):
+        reader.opening_key("orders", *asked)
+
+
+async def test_what_a_process_sealed_itself_opens_for_no_longer(slow, rule, clock):
+    both = key_file_ring(slow, clock=clock, unwrap_cache_seconds=60)
+    sealed = await both.renew("orders", rule)
+    assert both.opening_key("orders", sealed.kid, sealed.block, rule)
+    clock.now += 60
+    assert both.opening_key("orders", sealed.kid, sealed.block, rule) is None
+
+
+async def test_an_outage_stops_nothing_that_is_known(ring, reader, slow, rule, clock):
+    sealed = await ring.renew("orders", rule)
+    await reader.unwrap("orders", 0, sealed.kid, sealed.block, rule)
+    slow.failure = KeyUnavailable("down")
+    clock.now += 3599
     assert reader.opening_key("orders", sealed.kid, sealed.block, rule)
 
 
@@ -195,4 +264,4 @@ async def test_what_happens_to_keys_is_audited(ring, reader, rule):
 
 async def test_the_ring_names_its_realm_and_provider(ring, provider):
     assert ring.realm == "test"
-    assert ring.provider is provider
+    assert ring.providers == {1: provider}

@@ -1,5 +1,7 @@
 """The key file as a key service: an administrator edits it."""
 
+import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ class Server:
 
     takes_context = True
     has_versions = True
+    pauses_calls = False
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "keys.json"
@@ -50,6 +53,9 @@ class Server:
     def keys_settings(self) -> dict[str, Any]:
         return {"provider": "keyfile", "path": str(self._path)}
 
+    def secrets(self) -> list[str]:
+        return [value for name, value in _members(json.loads(self._path.read_text())) if name == "secret"]
+
     def pause(self) -> None:
         self._path.rename(self._away)
 
@@ -58,3 +64,11 @@ class Server:
 
     def stop(self) -> None:
         """Nothing runs."""
+
+
+def _members(document: Any) -> Iterator[tuple[str, Any]]:
+    """Every member of every object, at any depth."""
+    if isinstance(document, dict):
+        yield from document.items()
+    for inner in document.values() if isinstance(document, dict) else document if isinstance(document, list) else ():
+        yield from _members(inner)

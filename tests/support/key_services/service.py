@@ -1,5 +1,6 @@
 """What tests ask of a key service, beside what the proxy does."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from kveil.proxy.keys.provider import KeyProvider
@@ -10,6 +11,8 @@ class KeyServer(Protocol):
 
     takes_context: bool
     """Whether a wrap is bound to realm and topic by the service itself."""
+    pauses_calls: bool
+    """Whether `pause` stops wraps and unwraps. A key file that is away is still in memory."""
     has_versions: bool
     """Whether wraps name the version of the key that made them."""
 
@@ -35,6 +38,10 @@ class KeyServer(Protocol):
 
     def keys_settings(self) -> dict[str, Any]:
         """The section `keys` of a proxy's configuration, as YAML would give it."""
+        ...
+
+    def secrets(self) -> Sequence[str]:
+        """What must never be shown anywhere, in the form in which it would be: tokens, PINs, key material."""
         ...
 
     def pause(self) -> None:
