@@ -60,6 +60,7 @@ def check(
     as_json: options.AsJson = False,
 ) -> None:
     """Check the configuration and the keys, and show what would happen to the topics named."""
+    from kveil.proxy import log
     from kveil.proxy.cli.access import Question, decide_access
     from kveil.proxy.config import ConfigError
     from kveil.proxy.keys.errors import KeySetupError
@@ -71,6 +72,7 @@ def check(
     flags = Flags(config=config, upstream=upstream, listen=listen, keys=keys, tls=tls, tls_ca=tls_ca)
     try:
         settings = settings_from(flags)
+        log.configure(settings.log.format.value, "error")
         if cluster:  # which asks for the named keys itself, and tells of topics without one
             settings = settings.model_copy(update={"keys": settings.keys.model_copy(update={"lazy": True})})
         policy = Policy(settings)

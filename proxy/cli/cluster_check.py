@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import typer
 
-from kveil.proxy import log
 from kveil.proxy.cli.check import Decision, decide, sentence
 from kveil.proxy.config import Settings
 from kveil.proxy.errors import QuestionFailed
@@ -25,7 +24,6 @@ _Keys = Mapping[KeyRef, KeyDescription | str]
 
 def check_cluster(settings: Settings, policy: Policy, named: Sequence[str], realm: str, *, as_json: bool) -> int:
     """Show what happens to the topics of the cluster, or to those of them that are named. Returns the exit code."""
-    log.configure(settings.log.format.value, "error")
     try:
         topics, keys = asyncio.run(_look(settings, policy, named))
     except QuestionFailed as error:

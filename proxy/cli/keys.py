@@ -72,9 +72,12 @@ def init(
 
 def _settings(path: Path | None, config: Path | None) -> "Settings":
     """What `kveil run` with the same options would use of keys."""
+    from kveil.proxy import log
     from kveil.proxy.config import load_key_settings
 
-    return load_key_settings(config, overrides=options.key_path_overrides(path))
+    settings = load_key_settings(config, overrides=options.key_path_overrides(path))
+    log.configure(settings.log.format.value, "error")  # of calls to key services: to standard error
+    return settings
 
 
 def _keys(path: Path | None, config: Path | None) -> "Keys":

@@ -173,3 +173,14 @@ def test_keys_of_the_file_can_be_named_beside_a_service(kveil, configure, tmp_pa
     assert "is rotated there" in kveil("keys", "rotate", "-c", config).stderr
     assert kveil("keys", "destroy", "keyfile:local", "--yes", "-c", config).exit_code == 0
     assert read_key_file(tmp_path / "keys.json")[0].keys == ()
+
+
+@pytest.mark.parametrize("arguments", [["keys", "list", "--json"], ["check", "--json"]])
+def test_what_a_machine_reads_is_json_alone_also_when_the_service_is_down(kveil, configure, service, arguments):
+    """What is logged of its calls goes to standard error."""
+    config = configure(upstream={"bootstrap": "a:1"}, realm="lab")
+    service.unlink()
+    result = kveil(*arguments, "-c", config)
+    assert result.exit_code in {1, 2}
+    found = json.loads(result.stdout)
+    assert "is down" in json.dumps(found)
