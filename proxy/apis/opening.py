@@ -178,12 +178,12 @@ class FetchedRecords:
         :raises KeyDenied, KeyUnavailable: it can't be had.
         """
         keys = self._connection.shared.keys
-        need = HidingKeyNeed(self._rule.sealed_as or self._topic)
-        wanted = keys.hiding_key_id
-        if wanted is None or keys.hiding_key(need.topic) is not None:
+        topic, wanted = self._rule.sealed_as or self._topic, keys.hiding_key_id
+        if wanted is None or keys.hiding_key(topic) is not None:
             return []
         if all(origin.says.hiding_key_id != wanted for origin in sealed.origins):
             return []
+        need = HidingKeyNeed(topic)
         if need in failures:
             raise failures[need]
         return [need]

@@ -79,6 +79,8 @@ def check(
         realm = check_keys(settings, policy).name
         check_users(settings)
         question = Question(principal=principal, address=address, listener=listener)
+        if cluster and question.is_put:
+            raise typer.BadParameter("--cluster is about keys: it decides for nobody in particular")
         access = decide_access(settings, policy, question, topics or []) if question.is_put else []
     except (ConfigError, KeySetupError, UsersFileError) as error:
         if not as_json:
