@@ -111,6 +111,16 @@ async def test_it_begins_with_the_batch_that_holds_the_offset(cluster, shared):
     assert await read(shared, 99) == []
 
 
+async def test_what_comes_again_is_not_counted_again(cluster, shared):
+    cluster.logs = {0: plain(0, 2, 4)}
+    before = cluster.logs[0]
+    for broker in cluster.brokers:
+        broker.answers[ApiKey.FETCH] = lambda request: fetched(
+            {"t": {0: b"".join(before[: 1 + read_request(request.frame)[1].topics[0].partitions[0].fetch_offset // 2])}}
+        )
+    assert await read(shared) == [(0, 0), (0, 2), (0, 4)]
+
+
 async def test_an_end_that_was_compacted_away_is_an_end(cluster, shared):
     cluster.logs, cluster.ends = {0: plain(0, 2)}, {0: 50}
     assert await read(shared) == [(0, 0), (0, 2)]
