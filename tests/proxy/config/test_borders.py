@@ -34,7 +34,7 @@ def importers(library: str) -> set[str]:
         ("rich", ("proxy/cli/", "proxy/demo/")),
         ("structlog", "proxy/log.py"),
         ("fcntl", "proxy/private_file.py"),
-        ("aiohttp", "proxy/credentials/token_endpoint.py"),
+        ("aiohttp", ("proxy/credentials/token_endpoint.py", "proxy/keys/providers/vault_http.py")),
         ("python_socks", "proxy/net/tunnel.py"),
         ("aws_msk_iam_sasl_signer", "proxy/credentials/msk.py"),
     ],

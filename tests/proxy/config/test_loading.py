@@ -109,7 +109,7 @@ topics:
     accept_plain: true
     stub_codec: none
     sealed_as: {topic: orders}
-keys: {vault: {address: "https://vault.example.net:8200/"}}
+keys: {vault: {address: "https://vault.example.net:8200/", kubernetes: {role: kveil}}}
 """
     (rule,) = load(write(text), {}).topics
     assert rule.mode is Mode.BATCH

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.support.key_services.service import KeyServer
 
-KEY_SERVERS = ("keyfile",)
+KEY_SERVERS = ("keyfile", "vault")
 """Each is a module here with a class `Server`."""
 
 
