@@ -15,7 +15,7 @@ from kveil.proxy.config import Direction, Settings
 from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.listener_login import ListenerLogin
 from kveil.proxy.login import ClientSasl, Login, client_sasl
-from kveil.proxy.needs import OpeningKeyNeed
+from kveil.proxy.needs import HidingKeyNeed, OpeningKeyNeed
 from kveil.proxy.policy import Policy
 from kveil.proxy.sequences import RefusedSequences
 from kveil.proxy.topics import SettingsCache, TopicNames
@@ -31,7 +31,7 @@ class Shared:
     brokers: Brokers
     topic_names: TopicNames
     topic_settings: SettingsCache
-    awaited_keys: dict[str, OpeningKeyNeed] = field(default_factory=dict)
+    awaited_keys: dict[str, OpeningKeyNeed | HidingKeyNeed] = field(default_factory=dict)
     """By topic: a key that could not be had when a share group's records needed it."""
     kept_buffers: KeptBuffers = field(default_factory=KeptBuffers)
     budget: BufferBudget

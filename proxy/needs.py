@@ -70,6 +70,13 @@ class OpeningKeyNeed:
 
 
 @dataclass(frozen=True, slots=True)
+class HidingKeyNeed:
+    """What hides the keys of a topic's records, and finds them again."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordsNeed:
     """Records of a partition for the proxy's own eyes, from an offset on: the first batch there, which is whole."""
 
@@ -115,6 +122,7 @@ Need = (
     | MessageLimitNeed
     | SealingKeyNeed
     | OpeningKeyNeed
+    | HidingKeyNeed
     | RecordsNeed
     | PasswordNeed
 )

@@ -30,7 +30,7 @@ from kveil.proxy.context import Connection
 from kveil.proxy.errors import ErrorCode, Refused
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 from kveil.proxy.log import log_limited
-from kveil.proxy.needs import Need, OpeningKeyNeed
+from kveil.proxy.needs import HidingKeyNeed, Need, OpeningKeyNeed
 from kveil.proxy.policy import Rule
 
 _MAGIC_AT = 16
@@ -146,6 +146,8 @@ class FetchedRecords:
                     need = self._find_key(place, batch.keys, failures)
                     if need is not None and need not in needs:
                         needs.append(need)
+                if isinstance(sealed, RecordSealedBatch):
+                    needs += [need for need in self._find_hiding_key(sealed, failures) if need not in needs]
             except (KeyRefused, KeyDenied, KeyUnavailable) as error:
                 batch.error = error
         return needs
@@ -169,6 +171,22 @@ class FetchedRecords:
         if need in failures:
             raise failures[need]
         return need
+
+    def _find_hiding_key(self, sealed: RecordSealedBatch, failures: Mapping[Need, Exception]) -> list[Need]:
+        """Return the need of what hid the records' keys, if it isn't at hand and can be had.
+
+        :raises KeyDenied, KeyUnavailable: it can't be had.
+        """
+        keys = self._connection.shared.keys
+        topic, wanted = self._rule.sealed_as or self._topic, keys.hiding_key_id
+        if wanted is None or keys.hiding_key(topic) is not None:
+            return []
+        if all(origin.says.hiding_key_id != wanted for origin in sealed.origins):
+            return []
+        need = HidingKeyNeed(topic)
+        if need in failures:
+            raise failures[need]
+        return [need]
 
     def open_ahead(self, room: Room) -> Iterator[int]:
         """Open batch after batch for a later `open`, and yield the length of each."""

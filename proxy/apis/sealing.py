@@ -8,7 +8,8 @@ from kveil.proxy.config import Mode
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import ErrorCode, Refused
 from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
-from kveil.proxy.needs import MessageLimitNeed, Need, SealingKeyNeed, TopicSettingsNeed
+from kveil.proxy.keys.hiding import NOT_MADE
+from kveil.proxy.needs import HidingKeyNeed, MessageLimitNeed, Need, SealingKeyNeed, TopicSettingsNeed
 from kveil.proxy.policy import Rule
 from kveil.proxy.topics import TopicSettings
 
@@ -58,7 +59,14 @@ def find_sealing(
     if key is None:
         key_need = SealingKeyNeed(topic, rule)
         return _no_key(failures[key_need]) if key_need in failures else key_need
-    hiding = shared.keys.hiding_key(topic) if mode is Mode.RECORD and rule.hide_keys else None
+    hiding = None
+    if mode is Mode.RECORD and rule.hide_keys:
+        hiding = shared.keys.hiding_key(topic)
+        if hiding is None:  # never sealed without: the keys would be in sight
+            if shared.keys.hiding_key_id is None:
+                return Refused(ErrorCode.TOPIC_AUTHORIZATION_FAILED, NOT_MADE)
+            hiding_need = HidingKeyNeed(topic)
+            return _no_key(failures[hiding_need]) if hiding_need in failures else hiding_need
     return Sealing(topic, rule, mode, key, hiding, settings)
 
 

@@ -25,7 +25,8 @@ ANSWER_SECONDS = 30.0
 
 _CLIENT_ID = "kveil"
 _NO_PORT = 0
-"""Brokers' local addresses aren't connected to."""
+_EVERY_NODE = 2**31 - 1
+"""Brokers' local addresses aren't connected to, so that each may have one."""
 
 
 class _Alone:
@@ -84,17 +85,17 @@ class OwnClient:
 
 
 @asynccontextmanager
-async def own_client(shared: Shared) -> AsyncIterator[OwnClient]:
-    """Be a client for the length of a block."""
+async def own_client(shared: Shared, node_id: int | None = None) -> AsyncIterator[OwnClient]:
+    """Be a client for the length of a block: of a broker that an answer has named, or of any one."""
     near, far = socket.socketpair()
     owner = _Alone()
     connection = Connection(
         shared=shared,
         log=log.get_logger(__name__),
         direction=Direction.BOTH,
-        ports=LocalPorts(_NO_PORT, shared.settings.broker_ports.count, dict(shared.settings.nodes)),
+        ports=LocalPorts(_NO_PORT, _EVERY_NODE, {}),
         host="localhost",
-        node_id=None,
+        node_id=node_id,
     )
     relay = Relay(connection, Upstream(shared.settings), owner)
     await asyncio.get_running_loop().connect_accepted_socket(lambda: relay.client, far)

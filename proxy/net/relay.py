@@ -15,7 +15,7 @@ from kveil.proxy.errors import CloseConnection, LoginFailed
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 from kveil.proxy.log import log_limited
 from kveil.proxy.login import MAX_TOKEN_BYTES
-from kveil.proxy.needs import OpeningKeyNeed, PasswordNeed, SealingKeyNeed
+from kveil.proxy.needs import HidingKeyNeed, OpeningKeyNeed, PasswordNeed, SealingKeyNeed
 from kveil.proxy.net.leg import Leg
 from kveil.proxy.net.own_login import OwnLogin
 from kveil.proxy.net.questions import Questions
@@ -300,7 +300,7 @@ class Relay:
             group.create_task(self._questions.meet(parked))
             group.create_task(read_records(self._questions, parked))
             for need in parked.needs:
-                if isinstance(need, SealingKeyNeed | OpeningKeyNeed):
+                if isinstance(need, SealingKeyNeed | OpeningKeyNeed | HidingKeyNeed):
                     group.create_task(self._meet_key(need, parked))
                 elif isinstance(need, PasswordNeed):
                     group.create_task(asyncio.to_thread(need.check))
@@ -308,11 +308,13 @@ class Relay:
             await self._own_login.ready()
         self._pump(resume)
 
-    async def _meet_key(self, need: SealingKeyNeed | OpeningKeyNeed, parked: Parked) -> None:
+    async def _meet_key(self, need: SealingKeyNeed | OpeningKeyNeed | HidingKeyNeed, parked: Parked) -> None:
         keys = self._connection.shared.keys
         try:
             if isinstance(need, SealingKeyNeed):
                 await keys.renew(need.topic, need.rule)
+            elif isinstance(need, HidingKeyNeed):
+                await keys.unwrap_hiding_key()
             else:
                 await keys.unwrap(need.topic, need.partition, need.kid, need.block, need.rule)
         except (KeyRefused, KeyDenied, KeyUnavailable) as error:

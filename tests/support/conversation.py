@@ -29,6 +29,7 @@ from kveil.proxy.keys.providers.keyfile import KeyFileProvider
 from kveil.proxy.needs import (
     AgreementNeed,
     GiftNeed,
+    HidingKeyNeed,
     Need,
     OpeningKeyNeed,
     PasswordNeed,
@@ -288,6 +289,8 @@ class Conversation:
                 asyncio.run(shared.keys.renew(topic, rule))
             case OpeningKeyNeed(topic, partition, kid, block, rule):
                 asyncio.run(shared.keys.unwrap(topic, partition, kid, block, rule))
+            case HidingKeyNeed():
+                asyncio.run(shared.keys.unwrap_hiding_key())
 
     def _meet_name(self, topic_id: bytes) -> None:
         """Ask the other workers, then the broker."""
