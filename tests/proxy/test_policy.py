@@ -110,7 +110,7 @@ def test_whether_anything_is_plain_on_purpose(variables, expected):
     assert policy_of(**variables).any_plain is expected
 
 
-VAULT = {"KEYS__VAULT__ADDRESS": "https://vault.example.net:8200"}
+VAULT = {"KEYS__VAULT": "{address: 'https://vault.example.net:8200', approle: {role_id: a, secret_id: 'env:HOME'}}"}
 
 
 def names(keys) -> list[str]:
