@@ -64,6 +64,7 @@ def test_the_same_for_machines(kveil, config):
         "key": "default",
         "accept_keys": ["default", "retired"],
         "accept_plain": True,
+        "plain_before": {},
     }
     assert (plain["sealed"], plain["mode"], plain["key"], plain["accept_keys"]) == (False, None, None, [])
 
