@@ -152,9 +152,9 @@ def _stop(stopping: "asyncio.Event", number: int) -> None:
 
 
 async def _dry_run(shared: "Shared", order: "Order", *, as_json: bool) -> int:
-    from kveil.proxy.cli.migrate_report import describe
+    from kveil.proxy.cli.migrate_report import describe, describe_groups
     from kveil.proxy.migrate.cluster import EARLIEST, LATEST, connected
-    from kveil.proxy.migrate.running import look, try_keys
+    from kveil.proxy.migrate.running import look, preview_groups, try_keys
 
     try:
         async with connected(shared) as cluster:
@@ -165,6 +165,7 @@ async def _dry_run(shared: "Shared", order: "Order", *, as_json: bool) -> int:
             begins |= {each: state.position for each, state in (plan.states or {}).items()}
             left = sum(max(0, end - begins[each]) for each, end in ends.items())
             found = describe(shared.policy, order, plan, left, await cluster.sizes(plan.source))
+            found |= describe_groups(order, plan, await preview_groups(cluster, plan, order))
     finally:
         await shared.keys.close()
     typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(f"{name}: {text}" for name, text in found.items()))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from kveil.proxy.migrate.comparing import Comparison
+    from kveil.proxy.migrate.groups import MovedGroup
     from kveil.proxy.migrate.running import Order, Outcome, Plan, Teller
     from kveil.proxy.migrate.state import PartitionState
     from kveil.proxy.policy import Policy
@@ -43,27 +44,34 @@ class Pace:
         self.records = 0
         """Copied by this run."""
         self.bytes = 0
-        self.at_first = 0
         self.end = 0
         self.position = 0
+        self._records_before: int | None = None
+        self._position_before = 0
         self._started = time.monotonic()
 
     def began(self, states: "Mapping[int, PartitionState]", ends: Mapping[int, int]) -> None:
-        self.at_first = self.at_first or sum(state.records for state in states.values())
         self.position, self.end = _position(states), sum(ends.values())
+        if self._records_before is None:
+            self._records_before, self._position_before = _records(states), self.position
 
     def copied(self, states: "Mapping[int, PartitionState]", stored_bytes: int) -> None:
-        self.records = sum(state.records for state in states.values()) - self.at_first
+        self.records = _records(states) - (self._records_before or 0)
         self.bytes += stored_bytes
         self.position = _position(states)
 
     @property
-    def seconds(self) -> float:
-        return max(time.monotonic() - self._started, 1e-6)
+    def rate(self) -> str:
+        return f"{self.records} records, {self.bytes / _MB / self._seconds:.1f} MB/s"
 
     @property
-    def rate(self) -> str:
-        return f"{self.records} records, {self.bytes / _MB / self.seconds:.1f} MB/s"
+    def seconds_left(self) -> float:
+        offsets = self.position - self._position_before
+        return max(0, self.end - self.position) * self._seconds / max(1, offsets)
+
+    @property
+    def _seconds(self) -> float:
+        return max(time.monotonic() - self._started, 1e-6)
 
 
 class Lines:
@@ -78,15 +86,10 @@ class Lines:
         self._say(f"copying: offsets {self._pace.position} to {self._pace.end} of {len(states)} partitions")
 
     def copied(self, states: "Mapping[int, PartitionState]", stored_bytes: int) -> None:
-        pace = self._pace
-        begun = pace.position
-        pace.copied(states, stored_bytes)
-        if time.monotonic() - self._told < LINE_SECONDS:
-            return
-        self._told = time.monotonic()
-        left = max(0, pace.end - pace.position)
-        speed = max(1, pace.position - begun) if not pace.records else pace.records / pace.seconds
-        self._say(f"copied: {pace.rate}, about {left / speed:.0f} s left" if left else f"copied: {pace.rate}")
+        self._pace.copied(states, stored_bytes)
+        if time.monotonic() - self._told >= LINE_SECONDS:
+            self._told = time.monotonic()
+            self._say(f"copied: {self._pace.rate}, about {self._pace.seconds_left:.0f} s left")
 
     def troubled(self, reason: str) -> None:
         self._say(f"goes on from what is committed: {reason}")
@@ -135,6 +138,10 @@ def _position(states: "Mapping[int, PartitionState]") -> int:
     return sum(state.position for state in states.values())
 
 
+def _records(states: "Mapping[int, PartitionState]") -> int:
+    return sum(state.records for state in states.values())
+
+
 # Before and after ----------------------------------------------------------------------------------------------------
 
 
@@ -149,6 +156,18 @@ def describe(policy: "Policy", order: "Order", plan: "Plan", left: int, size: in
         "bytes": "unknown: DESCRIBE on the cluster is denied" if size is None else f"{size} stored in {order.source}",
         "keys": "can be used",
     }
+
+
+def describe_groups(order: "Order", plan: "Plan", groups: "list[MovedGroup]") -> dict[str, str]:
+    """What would become of consumer groups, by what is copied now."""
+    if order.groups and plan.states is None:
+        return {"groups": "their offsets can be told once the copy has begun"}
+    return {f"group {each.group}": _move(each, "would be moved") for each in groups}
+
+
+def _move(group: "MovedGroup", done: str) -> str:
+    moves = ", ".join(f"{at}: {one} -> {other}" for at, (one, other) in group.offsets.items())
+    return f"left alone, {group.refused}" if group.refused else f"{done}, {moves}"
 
 
 def _rule(policy: "Policy", topic: str, mode: object) -> str:
@@ -180,8 +199,7 @@ def _lines(order: "Order", outcome: "Outcome") -> Iterator[str]:
         if each.later:
             yield f"partition {each.partition}: {each.later} further records of {order.dest} are others'"
     for group in outcome.groups:
-        moves = ", ".join(f"{at}: {one} -> {other}" for at, (one, other) in group.offsets.items())
-        yield f"group {group.group}: {'left alone, ' + group.refused if group.refused else 'moved, ' + moves}"
+        yield f"group {group.group}: {_move(group, 'moved')}"
     if order.groups and not outcome.groups and any(not each.is_same for each in outcome.compared):
         yield "No group was moved: the topics differ."
     behind = f"{order.source} has got {outcome.behind} more meanwhile" if outcome.behind else "nothing is left to copy"

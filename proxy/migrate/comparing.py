@@ -69,7 +69,8 @@ class Comparer:
     cluster: Cluster
     source: Topic
     dest: Topic
-    producer_id: int
+    producer_id: int | None
+    """Who has copied; None where others' records aren't told apart, and all that stand behind are theirs."""
     compacted: bool
     """Whether the log cleaner may have dropped records of either topic."""
 
@@ -134,7 +135,7 @@ class Comparer:
         async for offset, record, _ in one:
             source.add(offset, record)
         async for offset, record, producer_id in other:
-            if producer_id == self.producer_id:
+            if self.producer_id in (None, producer_id):
                 dest.add(offset, record)
             else:
                 found.later += 1

@@ -52,7 +52,6 @@ class Copy:
     """Bytes a second."""
     follow: bool = False
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    producer_id: int = -1
     states: dict[int, PartitionState] = field(default_factory=dict)
     """What is committed."""
     ends: dict[int, int] = field(default_factory=dict)
@@ -106,7 +105,6 @@ class Copy:
         source, dest = await _topic(cluster, self.source), await _topic(cluster, self.dest)
         # Ends an earlier one's open transaction: after this, what is committed stays.
         producer = await begin(cluster, self.group)
-        self.producer_id = producer.producer_id
         transactions = Transactions(cluster, producer, dest, self.group)
         self.states = await self._begun(cluster, source, dest, transactions)
         if not self.ends:

@@ -26,6 +26,7 @@ from kveil.proxy.migrate.destination import (
 from kveil.proxy.migrate.errors import MigrateError, MigrateRefused, TryAgain
 from kveil.proxy.migrate.groups import GroupMover, MovedGroup
 from kveil.proxy.migrate.offsets_map import map_lines, write_map
+from kveil.proxy.migrate.producing import begin
 from kveil.proxy.migrate.reading import Reader
 from kveil.proxy.migrate.state import PartitionState
 
@@ -150,13 +151,13 @@ async def migrate(shared: Shared, order: Order, teller: Teller, stopping: asynci
     :raises MigrateError: it didn't come to its end; what is copied stays.
     """
 
-    async def begin(cluster: Cluster) -> Plan:
+    async def prepare(cluster: Cluster) -> Plan:
         plan = await look(cluster, shared, order)
         if plan.dest is None:
             await create(cluster, plan.source, order.dest, plan.settings)
         return plan
 
-    plan = await _patiently(shared, begin)
+    plan = await _patiently(shared, prepare)
     if order.to_plain:
         audit("topic.copied_plain", order.dest, source=order.source)
     copy = Copy(
@@ -182,8 +183,10 @@ async def _finish(cluster: Cluster, plan: Plan, order: Order, copy: Copy, teller
     source, dest = plan.source, await cluster.find_topic(order.dest)
     if dest is None:
         raise MigrateError(f"the topic {order.dest} is gone")
+    # A commit is answered before readers see all of it. When there is a producer again, it is over.
+    producer = await begin(cluster, copy.group)
     comparer = Comparer(
-        cluster=cluster, source=source, dest=dest, producer_id=copy.producer_id, compacted=plan.compacted
+        cluster=cluster, source=source, dest=dest, producer_id=producer.producer_id, compacted=plan.compacted
     )
     teller.comparing(len(copy.states))
     outcome = Outcome()
@@ -200,6 +203,16 @@ async def _finish(cluster: Cluster, plan: Plan, order: Order, copy: Copy, teller
     ends = await cluster.offsets(source, LATEST, committed=False)
     outcome.behind = sum(max(0, end - copy.states[each].position) for each, end in ends.items())
     return outcome
+
+
+async def preview_groups(cluster: Cluster, plan: Plan, order: Order) -> list[MovedGroup]:
+    """Return what would become of the groups, by what is copied now. Reads both topics."""
+    if plan.dest is None or plan.states is None or not order.groups:
+        return []
+    comparer = Comparer(cluster=cluster, source=plan.source, dest=plan.dest, producer_id=None, compacted=plan.compacted)
+    compared = {each: await comparer.compare(each, state) for each, state in plan.states.items()}
+    mover = GroupMover(cluster=cluster, source=plan.source, dest=plan.dest, compared=compared)
+    return await mover.move(order.groups, dry_run=True)
 
 
 async def _patiently(shared: Shared, work: Callable[[Cluster], Awaitable[_T]]) -> _T:

@@ -100,19 +100,18 @@ def test_what_clients_would_lose(kafka: Cluster, ruled: Proxy, config: Path, nam
     source, dest = names
     kafka.create_topic(source)
     header = b"\x02" + b"\x04\xff\xfe" + b"\x02x"
-    stamped = [
-        record(0, None, b"zero"),
-        record(1, None, b"none"),
-    ]
-    produce_raw(kafka, source, Batch(stamped[0], 1, base_timestamp=0, max_timestamp=0).encode())
-    produce_raw(kafka, source, Batch(stamped[0], 1, base_timestamp=-1, max_timestamp=-1).encode())
+    for stamp in (0, -1):
+        one = Batch(record(0, None, b"value"), 1, base_timestamp=stamp, max_timestamp=stamp)
+        produce_raw(kafka, source, one.encode())
     body = b"\0\0\0" + b"\x01" + b"\x02v" + header
     produce_raw(kafka, source, Batch(write_varint(len(body)) + body, 1, base_timestamp=T, max_timestamp=T).encode())
     assert "the same 3 records" in migrate(config, source, dest)
+    opened: list[memoryview] = []  # several answers: such old timestamps begin a new segment of the log
     with RawClient(ruled.bootstrap) as client:
-        opened = b"".join(map(bytes, client.fetch(dest).batches))
-    assert b"\xff\xfe\x02x" in opened
-    assert [stamp for view in split_batches(opened) for _, stamp in timestamps(view)] == [0, -1, T]
+        while batches := client.fetch(dest, offset=read_header(opened[-1]).next_offset if opened else 0).batches:
+            opened += map(memoryview, batches)
+    assert b"\xff\xfe\x02x" in b"".join(opened)
+    assert [stamp for view in opened for _, stamp in timestamps(view)] == [0, -1, T]
 
 
 def timestamps(view: memoryview) -> list[tuple[int, int]]:
@@ -327,19 +326,22 @@ def test_a_destination_that_was_made_anew(kafka: Cluster, ruled: Proxy, config: 
 # What is found at the end ---------------------------------------------------------------------------------------------
 
 
-def test_a_difference_is_told(kafka: Cluster, ruled: Proxy, config: Path, names: tuple[str, str]):
-    """Deleted behind the copy's back: the partition and the first offset."""
+def test_what_retention_has_taken_is_not_compared(kafka: Cluster, ruled: Proxy, config: Path, names: tuple[str, str]):
+    """Of either topic: the rest is, from the same record on."""
     source, dest = names
     kafka.create_topic(source, partitions=2)
     librdkafka_produce(kafka.bootstrap, source, [Record(value=b"%d" % n, timestamp=T + n) for n in range(10)])
     migrate(config, source, dest)
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    place = Place(dest, 0, 12)
+    place = Place(dest, 0, 5)
     admin.delete_records([place])[place].result(SECONDS)
     librdkafka_produce(kafka.bootstrap, source, [Record(value=b"10", timestamp=T)])
     said = migrate(config, source, dest)
-    assert "partition 0: 10 records at the beginning are gone" in said
-    assert "partition 0: the same 1 records" in said
+    assert "partition 0: 5 records at the beginning are gone" in said
+    assert "partition 0: the same 6 records" in said
+    place = Place(source, 0, 7)
+    admin.delete_records([place])[place].result(SECONDS)
+    assert "partition 0: the same 4 records" in migrate(config, source, dest)
 
 
 def test_others_records_are_told_apart(kafka: Cluster, ruled: Proxy, config: Path, names: tuple[str, str]):
