@@ -1,12 +1,13 @@
 """The cluster as the copy sees it: one connection to each broker, leaders, coordinators, offsets."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kveil.protocol.kafka.api_table import ApiKey
+from kveil.protocol.kafka.api_table import API_TABLE, ApiKey
 from kveil.protocol.kafka.errors import ProtocolError
 from kveil.proxy.context import Shared
 from kveil.proxy.errors import QuestionFailed
@@ -33,6 +34,19 @@ _FINAL: Final[Mapping[int, str]] = {
     87: "the topic doesn't take a record, most often one without a key in a compacted topic",
     90: "another `kveil migrate` of these topics has taken over, or this one was held up for too long: run it again",
 }
+
+_FOR_NOW: Final = frozenset({14, 15, 51})
+"""The coordinator loads, isn't there yet, or still ends the transaction before (CONCURRENT_TRANSACTIONS)."""
+_FOR_NOW_SECONDS: Final = 30.0
+_PAUSE_SECONDS: Final = 0.02
+
+
+Codes = Callable[[Any], Sequence[Any]]
+"""Finds an answer's error codes."""
+
+
+def _only_code(answer: Any) -> list[Any]:
+    return [answer.error_code]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +89,24 @@ class Cluster:
                 return await client.ask(api, values, most=most)
             except (QuestionFailed, ProtocolError) as error:
                 raise TryAgain(str(error)) from error
+
+    async def ask_settled(
+        self, api: ApiKey, values: Mapping[str, Any], *, most: int, node: int | None, codes: Codes = _only_code
+    ) -> Any:
+        """Return the answer of a coordinator, once it is there and isn't busy with what was before.
+
+        :raises MigrateError: it answered one of the other errors.
+        """
+        deadline = time.monotonic() + _FOR_NOW_SECONDS
+        while True:
+            answer = await self.ask(api, values, most=most, node=node)
+            found = [code for code in codes(answer) if int(code)]
+            if not any(int(code) in _FOR_NOW for code in found) or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(_PAUSE_SECONDS)
+        for code in found:
+            check(code, API_TABLE[api].name)
+        return answer
 
     # Topics and offsets --------------------------------------------------------------------------------------------
 
@@ -131,12 +163,11 @@ class Cluster:
 
     async def coordinator(self, kind: int, key: str) -> int:
         """Return the node id of a group's or a transaction's coordinator."""
-        answer = await self.ask(
-            ApiKey.FIND_COORDINATOR, {"key": key, "key_type": kind, "coordinator_keys": [key]}, most=5
+        values = {"key": key, "key_type": kind, "coordinator_keys": [key]}
+        answer = await self.ask_settled(
+            ApiKey.FIND_COORDINATOR, values, most=5, node=None, codes=lambda found: [_coordinator_in(found).error_code]
         )
-        found = answer.coordinators[0] if hasattr(answer, "coordinators") else answer
-        check(found.error_code, f"the coordinator of {key}")
-        return int(found.node_id)
+        return int(_coordinator_in(answer).node_id)
 
     async def brokers(self) -> list[int]:
         """Return every broker's node id."""
@@ -192,8 +223,13 @@ def check(code: Any, about: str, *, detail: str | None = None) -> None:
         return
     reason = f" ({detail})" if detail else ""
     if int(code) in _FINAL:
-        raise MigrateError(f"{about}: {_FINAL[int(code)]}; the broker answered {code.name}{reason}")
-    raise TryAgain(f"{about}: the broker answered {code.name}{reason}")
+        raise MigrateError(f"{about}: {_FINAL[int(code)]}; the broker answered {code.name.upper()}{reason}")
+    raise TryAgain(f"{about}: the broker answered {code.name.upper()}{reason}")
+
+
+def _coordinator_in(answer: Any) -> Any:
+    """The one that was asked for: since KIP-699 there may be several in an answer."""
+    return answer.coordinators[0] if hasattr(answer, "coordinators") else answer
 
 
 def _index(partition: Any) -> int:

@@ -5,7 +5,7 @@ since Kafka 0.11 knows them.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,10 +23,6 @@ _PRODUCE_MS: Final = 25_000
 _REQUEST_BYTES: Final = 8 * 1024 * 1024
 _TOO_LARGE: Final = frozenset({10, 18})
 """MESSAGE_TOO_LARGE and RECORD_LIST_TOO_LARGE."""
-_FOR_NOW: Final = frozenset({14, 15, 51})
-"""The coordinator loads, isn't there yet, or still ends the transaction before (CONCURRENT_TRANSACTIONS)."""
-_FOR_NOW_SECONDS: Final = 30.0
-_PAUSE_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +44,7 @@ async def begin(cluster: Cluster, name: str) -> Producer:
         "producer_id": -1,
         "producer_epoch": -1,
     }
-    answer = await _settled(cluster, ApiKey.INIT_PRODUCER_ID, values, most=4, node=node)
+    answer = await cluster.ask_settled(ApiKey.INIT_PRODUCER_ID, values, most=4, node=node)
     return Producer(name=name, node=node, producer_id=answer.producer_id, epoch=answer.producer_epoch)
 
 
@@ -81,8 +77,8 @@ class Transactions:
     async def _add(self, partitions: set[int]) -> None:
         topics = [{"name": self.topic.name, "partitions": sorted(partitions)}]
         values = self._named("v3_and_below_") | {"v3_and_below_topics": topics} | self._named() | {"topics": topics}
-        await _settled(
-            self.cluster, ApiKey.ADD_PARTITIONS_TO_TXN, values, most=3, node=self.producer.node, codes=_partition_codes
+        await self.cluster.ask_settled(
+            ApiKey.ADD_PARTITIONS_TO_TXN, values, most=3, node=self.producer.node, codes=_partition_codes
         )
         self._partitions |= partitions
 
@@ -134,7 +130,7 @@ class Transactions:
     async def commit(self, source: Topic, offsets: Mapping[int, tuple[int, str]]) -> None:
         """Commit what was produced since the last commit, and these offsets of the source, with their metadata."""
         values = self._named() | {"group_id": self.group}
-        await _settled(self.cluster, ApiKey.ADD_OFFSETS_TO_TXN, values, most=3, node=self.producer.node)
+        await self.cluster.ask_settled(ApiKey.ADD_OFFSETS_TO_TXN, values, most=3, node=self.producer.node)
         rows = [
             {"partition_index": each, "committed_offset": offset, "committed_leader_epoch": -1}
             | {"committed_metadata": metadata}
@@ -143,18 +139,10 @@ class Transactions:
         values |= {"generation_id": -1, "member_id": "", "group_instance_id": None}
         values |= {"topics": [{"name": source.name, "partitions": rows}]}
         node = await self.cluster.coordinator(GROUP, self.group)
-        await _settled(self.cluster, ApiKey.TXN_OFFSET_COMMIT, values, most=3, node=node, codes=_offset_codes)
+        await self.cluster.ask_settled(ApiKey.TXN_OFFSET_COMMIT, values, most=3, node=node, codes=_offset_codes)
         end = self._named() | {"committed": True}
-        await _settled(self.cluster, ApiKey.END_TXN, end, most=3, node=self.producer.node)
+        await self.cluster.ask_settled(ApiKey.END_TXN, end, most=3, node=self.producer.node)
         self._partitions.clear()
-
-
-Codes = Callable[[Any], Sequence[Any]]
-"""Finds an answer's error codes."""
-
-
-def _only_code(answer: Any) -> list[Any]:
-    return [answer.error_code]
 
 
 def _partition_codes(answer: Any) -> list[Any]:
@@ -165,19 +153,3 @@ def _partition_codes(answer: Any) -> list[Any]:
 
 def _offset_codes(answer: Any) -> list[Any]:
     return [row.error_code for each in answer.topics for row in each.partitions]
-
-
-async def _settled(
-    cluster: Cluster, api: ApiKey, values: Mapping[str, Any], *, most: int, node: int, codes: Codes = _only_code
-) -> Any:
-    """Return a coordinator's answer, once it isn't busy with what was before."""
-    deadline = asyncio.get_running_loop().time() + _FOR_NOW_SECONDS
-    while True:
-        answer = await cluster.ask(api, values, most=most, node=node)
-        found = [code for code in codes(answer) if int(code)]
-        if not any(int(code) in _FOR_NOW for code in found) or asyncio.get_running_loop().time() > deadline:
-            break
-        await asyncio.sleep(_PAUSE_SECONDS)
-    for code in found:
-        check(code, f"the transaction {values.get('transactional_id')}")
-    return answer

@@ -157,7 +157,7 @@ async def migrate(shared: Shared, order: Order, teller: Teller, stopping: asynci
             await create(cluster, plan.source, order.dest, plan.settings)
         return plan
 
-    plan = await _patiently(shared, prepare)
+    plan = await _patiently(shared, teller, prepare)
     if order.to_plain:
         audit("topic.copied_plain", order.dest, source=order.source)
     copy = Copy(
@@ -176,13 +176,13 @@ async def migrate(shared: Shared, order: Order, teller: Teller, stopping: asynci
     async def finish(cluster: Cluster) -> Outcome:
         return await _finish(cluster, plan, order, copy, teller)
 
-    return await _patiently(shared, finish)
+    return await _patiently(shared, teller, finish)
 
 
 async def _finish(cluster: Cluster, plan: Plan, order: Order, copy: Copy, teller: Teller) -> Outcome:
-    source, dest = plan.source, await cluster.find_topic(order.dest)
-    if dest is None:
-        raise MigrateError(f"the topic {order.dest} is gone")
+    source, dest = await cluster.find_topic(order.source), await cluster.find_topic(order.dest)  # leaders have moved
+    if source is None or dest is None:
+        raise MigrateError(f"the topic {order.source if source is None else order.dest} is gone")
     # A commit is answered before readers see all of it. When there is a producer again, it is over.
     producer = await begin(cluster, copy.group)
     comparer = Comparer(
@@ -215,7 +215,7 @@ async def preview_groups(cluster: Cluster, plan: Plan, order: Order) -> list[Mov
     return await mover.move(order.groups, dry_run=True)
 
 
-async def _patiently(shared: Shared, work: Callable[[Cluster], Awaitable[_T]]) -> _T:
+async def _patiently(shared: Shared, teller: Teller, work: Callable[[Cluster], Awaitable[_T]]) -> _T:
     """Return what `work` does with the cluster; where a broker can't answer for now, try again."""
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -225,4 +225,5 @@ async def _patiently(shared: Shared, work: Callable[[Cluster], Awaitable[_T]]) -
         except TryAgain as error:
             if time.monotonic() > until or not shared.brokers.all():  # never reached: told at once
                 raise MigrateError(str(error)) from error
+            teller.troubled(str(error))
             await asyncio.sleep(_PAUSE_SECONDS)

@@ -12,7 +12,7 @@ from tests.support.clients import Record, librdkafka_produce, librdkafka_read, u
 from tests.support.kafka import Cluster, kafka_cluster
 from tests.support.processes import Child
 from tests.support.proxy import KVEIL, Proxy, kveil, kveil_proxy
-from tests.support.security import Login, Mechanism
+from tests.support.security import login
 from tests.support.storage import topic_segments
 
 SECONDS = 60.0
@@ -31,7 +31,7 @@ def without_offsets(records: list[Record]) -> list[tuple[object, ...]]:
 
 
 def test_a_broker_that_is_lost_on_the_way(kafka3: Cluster, topic: str):
-    """The copy goes on with the other brokers by itself, and each record is there once."""
+    """The copy goes on by itself, and each record is there once."""
     source, dest = f"plain-{topic}", f"sealed-{topic}"
     kafka3.create_topic(source, partitions=6, replication=3)
     noise = random.Random(1)
@@ -43,9 +43,10 @@ def test_a_broker_that_is_lost_on_the_way(kafka3: Cluster, topic: str):
             child.errors.wait_for("copied: ", SECONDS)
             kafka3.kill_node(2)
             try:
-                assert child.wait(SECONDS * 2) == 0, child.errors.so_far()[-20:]
+                child.errors.wait_for("goes on from what is committed", SECONDS)
             finally:
                 kafka3.start_node(2)
+            assert child.wait(SECONDS) == 0, child.errors.so_far()[-20:]
             assert len([line for line in child.lines.so_far() if "the same 1000 records" in line]) == 6
         opened, plain = librdkafka_read(proxy.bootstrap, dest), librdkafka_read(kafka3.bootstrap, source)
         assert without_offsets(opened) == without_offsets(plain)
@@ -56,15 +57,14 @@ def test_a_login_by_the_properties_of_kafkas_tools(kafka_sasl: Cluster, topic: s
     kafka_sasl.create_topic(source)
     librdkafka_produce(kafka_sasl.client_settings(), source, [Record(value=b"x", timestamp=T)])
     properties = tmp_path / "client.properties"
-    written = kafka_sasl.java_settings(Login(Mechanism.SCRAM_SHA_512, "alice"))
+    written = kafka_sasl.java_settings(login("alice", "SCRAM-SHA-512"))
     properties.write_text("".join(f"{name}={value}\n" for name, value in written.items()))
-    tls = {"ca": str(kafka_sasl.certificates.ca)}  # type: ignore[union-attr]
+    tls = {"ca": str(kafka_sasl.certificates.authority.path)}
     with kveil_proxy(kafka_sasl.bootstrap, topics=PLAIN, tls=tls) as proxy:
         assert "upstream.sasl" in migrate(proxy, source, dest, code=1)
         said = migrate(proxy, source, dest, "--command-config", properties)
         assert "the same 1 records" in said
-        password = next(each for each in written["sasl.jaas.config"].split('"') if len(each) > 5 and "=" not in each)
-        assert password not in said
+        assert login("alice").password not in said
         properties.write_text("sasl.mechanism=GSSAPI\n")
         assert "write upstream.sasl" in migrate(proxy, source, dest, "--command-config", properties, code=2)
 
