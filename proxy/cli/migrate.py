@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -62,6 +62,7 @@ def migrate(
     from kveil.proxy.cli.migrate_report import tell
     from kveil.proxy.migrate.errors import MigrateError
     from kveil.proxy.migrate.running import Order
+    from kveil.proxy.server import run_loop
 
     settings = settings_from(Flags(config=config, upstream=upstream, keys=keys, tls=tls, tls_ca=tls_ca))
     try:
@@ -69,7 +70,7 @@ def migrate(
             _wrong("say SOURCE and DEST, or --mark TOPIC")
         shared = _share(settings, command_config, mark)
         if mark is not None:
-            raise typer.Exit(_run(_mark(shared, settings, mark, as_json=as_json)))
+            raise typer.Exit(run_loop(_mark(shared, settings, mark, as_json=as_json)))
         order = Order(
             source=source or "",
             dest=dest or "",
@@ -80,8 +81,8 @@ def migrate(
             groups=[name.strip() for name in (translate_groups or "").split(",") if name.strip()],
         )
         if dry_run:
-            raise typer.Exit(_run(_dry_run(shared, order, as_json=as_json)))
-        outcome: Outcome = _run(_migrate(shared, order))
+            raise typer.Exit(run_loop(_dry_run(shared, order, as_json=as_json)))
+        outcome: Outcome = run_loop(_migrate(shared, order))
         tell(order, outcome, as_json=as_json)
     except MigrateError as error:
         typer.echo(f"kveil: {error}", err=True)
@@ -93,12 +94,6 @@ def _wrong(text: str) -> None:
     from kveil.proxy.migrate.errors import MigrateRefused
 
     raise MigrateRefused(text)
-
-
-def _run(work: Any) -> Any:
-    import uvloop
-
-    return uvloop.run(work)
 
 
 def _share(settings: "Settings", command_config: Path | None, mark: str | None) -> "Shared":
