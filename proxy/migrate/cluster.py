@@ -66,6 +66,8 @@ class Cluster:
     def __init__(self, shared: Shared, stack: AsyncExitStack) -> None:
         self._shared = shared
         self._stack = stack
+        self.most_bytes = shared.settings.limits.frame_bytes // 2
+        """Of records in one frame, so that it isn't over the limit."""
         self._clients: dict[object, tuple[OwnClient, asyncio.Lock]] = {}
 
     async def ask(self, api: ApiKey, values: Mapping[str, Any], *, most: int = 32767, node: int | None = None) -> Any:
@@ -124,7 +126,7 @@ class Cluster:
             check(partition.error_code, f"{name}/{partition.partition_index}")
         return Topic(
             name=name,
-            topic_id="" if found.topic_id is None else found.topic_id.hex,
+            topic_id=getattr(getattr(found, "topic_id", None), "hex", ""),  # brokers before 2.8 have none
             leaders={each.partition_index: each.leader_id for each in sorted(found.partitions, key=_index)},
             replicas=len(found.partitions[0].replica_nodes),
         )

@@ -60,6 +60,8 @@ class Comparison:
 
 Placed = tuple[int, CopiedRecord, int]
 """Offset, record, producer id."""
+Producers = tuple[int, ...]
+"""The ids that the copy had: other records are others'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +71,6 @@ class Comparer:
     cluster: Cluster
     source: Topic
     dest: Topic
-    producer_id: int | None
-    """Who has copied; None where others' records aren't told apart, and all that stand behind are theirs."""
     compacted: bool
     """Whether the log cleaner may have dropped records of either topic."""
 
@@ -87,20 +87,22 @@ class Comparer:
         one = self._records(self.source, partition, source_start, state.position)
         other = self._records(self.dest, partition, dest_start, ends[partition])
         if self.compacted:
-            await self._compare_last(found, one, other)
+            await self._compare_last(found, one, other, state.producers)
             return found
         if (source_start, dest_start) != (state.start, state.first):
             counts = [
                 await _count(self._records(self.source, partition, source_start, state.position)),
-                await _count(self._records(self.dest, partition, dest_start, ends[partition]), self.producer_id),
+                await _count(self._records(self.dest, partition, dest_start, ends[partition]), state.producers),
             ]
             await _skip(one, counts[0] - min(counts))
             await _skip(other, counts[1] - min(counts))
             found.gone = state.records - min(counts)
-        await self._compare_each(found, one, other)
+        await self._compare_each(found, one, other, state.producers)
         return found
 
-    async def _compare_each(self, found: Comparison, one: AsyncIterator[Placed], other: AsyncIterator[Placed]) -> None:
+    async def _compare_each(
+        self, found: Comparison, one: AsyncIterator[Placed], other: AsyncIterator[Placed], ours: Producers
+    ) -> None:
         digests = hashlib.sha256(), hashlib.sha256()
         async for offset, record, _ in one:
             found.records += 1
@@ -121,7 +123,7 @@ class Comparer:
             else:
                 found.note(offset, placed[0])
         async for offset, record, producer_id in other:
-            if producer_id != self.producer_id:
+            if producer_id not in ours:
                 found.later += 1
                 continue
             found.dest_records += 1
@@ -129,13 +131,15 @@ class Comparer:
             found.difference = found.difference or f"offset {offset} of {self.dest.name} is one too many"
         found.digest, found.dest_digest = (digest.hexdigest() for digest in digests)
 
-    async def _compare_last(self, found: Comparison, one: AsyncIterator[Placed], other: AsyncIterator[Placed]) -> None:
+    async def _compare_last(
+        self, found: Comparison, one: AsyncIterator[Placed], other: AsyncIterator[Placed], ours: Producers
+    ) -> None:
         """Compare the last record of each key; a tombstone is as good as none."""
         source, dest = _LastOfKeys(), _LastOfKeys()
         async for offset, record, _ in one:
             source.add(offset, record)
         async for offset, record, producer_id in other:
-            if self.producer_id in (None, producer_id):
+            if producer_id in ours:
                 dest.add(offset, record)
             else:
                 found.later += 1
@@ -200,10 +204,10 @@ def _difference(one: CopiedRecord, other: CopiedRecord) -> str:
     return ", ".join(name for name, a, b in zip(CopiedRecord._fields, one, other, strict=True) if a != b)
 
 
-async def _count(records: AsyncIterator[Placed], producer_id: int | None = None) -> int:
+async def _count(records: AsyncIterator[Placed], ours: Producers | None = None) -> int:
     count = 0
     async for each in records:
-        count += producer_id in (None, each[2])
+        count += ours is None or each[2] in ours
     return count
 
 

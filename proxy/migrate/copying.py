@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -116,9 +117,10 @@ class Copy:
         self, cluster: Cluster, source: Topic, dest: Topic, transactions: Transactions
     ) -> dict[int, PartitionState]:
         """Return where to go on; where nothing is begun, begin."""
-        states = await found_states(cluster, source, dest)
-        if states is not None:
-            return states
+        producer_id = transactions.producer.producer_id
+        found = await found_states(cluster, source, dest)
+        if found is not None:
+            return {partition: state.with_producer(producer_id) for partition, state in found.items()}
         starts, firsts = await cluster.offsets(source, EARLIEST), await cluster.offsets(dest, LATEST)
         states = {
             partition: PartitionState(
@@ -127,6 +129,7 @@ class Copy:
                 start=start,
                 first=firsts[partition],
                 position=start,
+                producers=(producer_id,),
             )
             for partition, start in starts.items()
         }
@@ -190,7 +193,7 @@ class _Round:
     async def run(self) -> None:
         fetching = asyncio.create_task(self._fetch())
         try:
-            while (fetched := await fetching) is not None:
+            while (fetched := await self._ready(fetching)) is not None:
                 for partition, each in fetched.items():
                     count = sum(len(batch.records) for batch in each.batches)
                     self._next[partition] = self._next[partition].moved(each.position, count)
@@ -204,6 +207,12 @@ class _Round:
         finally:
             fetching.cancel()
             await asyncio.gather(fetching, return_exceptions=True)
+
+    async def _ready(self, fetching: asyncio.Task[dict[int, Fetched] | None]) -> dict[int, Fetched] | None:
+        """Return what was fetched. Where a rate limit makes that take long, no transaction is open meanwhile."""
+        if not (await asyncio.wait({fetching}, timeout=COMMIT_SECONDS))[0]:
+            await self._commit()
+        return await fetching
 
     async def _fetch(self) -> dict[int, Fetched] | None:
         """Return what follows, which may be nothing for now; None at the end."""
@@ -227,7 +236,8 @@ class _Round:
         self._paced_until = max(self._paced_until, time.monotonic()) + size / self._copy.rate_limit
         wait = self._paced_until - time.monotonic()
         if wait > 0:
-            await asyncio.sleep(wait)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._copy.stopping.wait(), wait)
 
     async def _commit(self) -> None:
         if self._next != self._copy.states:

@@ -13,6 +13,8 @@ from kveil.proxy.migrate.offsets_map import translate
 ALL: Final = "all"
 _OWN_PREFIX: Final = "kveil-migrate."
 _AT_REST: Final = frozenset({"Empty", "Dead", ""})
+_SHARE: Final = "share"
+"""Groups without offsets that could be committed (KIP-932)."""
 _UNKNOWN_MEMBER: Final = 25
 
 
@@ -54,7 +56,8 @@ class GroupMover:
         for node in await self.cluster.brokers():
             answer = await self.cluster.ask(ApiKey.LIST_GROUPS, {"states_filter": [], "types_filter": []}, node=node)
             check(answer.error_code, "the list of groups")
-            found |= {each.group_id: getattr(each, "group_state", "") for each in answer.groups}
+            ordinary = [each for each in answer.groups if getattr(each, "group_type", "") != _SHARE]
+            found |= {each.group_id: getattr(each, "group_state", "") for each in ordinary}
         return found
 
     async def _plan(self, name: str, state: str) -> MovedGroup:

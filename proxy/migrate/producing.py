@@ -95,7 +95,7 @@ class Transactions:
         while left:
             rows, size = [], 0
             for partition in list(left):
-                if size > _REQUEST_BYTES:
+                if size > min(_REQUEST_BYTES, self.cluster.most_bytes):
                     break
                 data = self._encode(partition, left[partition].pop())
                 rows.append({"index": partition, "records": data})

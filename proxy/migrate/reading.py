@@ -36,7 +36,7 @@ class Reader:
     def __init__(self, cluster: Cluster, topic: Topic, *, most_bytes: int = ANSWER_BYTES) -> None:
         self._cluster = cluster
         self._topic = topic
-        self._most_bytes = most_bytes
+        self._most_bytes = min(most_bytes, cluster.most_bytes)
 
     async def fetch(self, positions: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, Fetched]:
         """Return what follows, of all partitions at once, up to the ends. Empty where nothing has come yet.

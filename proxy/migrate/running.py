@@ -183,11 +183,9 @@ async def _finish(cluster: Cluster, plan: Plan, order: Order, copy: Copy, teller
     source, dest = await cluster.find_topic(order.source), await cluster.find_topic(order.dest)  # leaders have moved
     if source is None or dest is None:
         raise MigrateError(f"the topic {order.source if source is None else order.dest} is gone")
-    # A commit is answered before readers see all of it. When there is a producer again, it is over.
-    producer = await begin(cluster, copy.group)
-    comparer = Comparer(
-        cluster=cluster, source=source, dest=dest, producer_id=producer.producer_id, compacted=plan.compacted
-    )
+    # A commit is answered before readers see all of it. Once there is a producer again, it is over.
+    await begin(cluster, copy.group)
+    comparer = Comparer(cluster=cluster, source=source, dest=dest, compacted=plan.compacted)
     teller.comparing(len(copy.states))
     outcome = Outcome()
     for partition, state in copy.states.items():
@@ -209,7 +207,7 @@ async def preview_groups(cluster: Cluster, plan: Plan, order: Order) -> list[Mov
     """Return what would become of the groups, by what is copied now. Reads both topics."""
     if plan.dest is None or plan.states is None or not order.groups:
         return []
-    comparer = Comparer(cluster=cluster, source=plan.source, dest=plan.dest, producer_id=None, compacted=plan.compacted)
+    comparer = Comparer(cluster=cluster, source=plan.source, dest=plan.dest, compacted=plan.compacted)
     compared = {each: await comparer.compare(each, state) for each, state in plan.states.items()}
     mover = GroupMover(cluster=cluster, source=plan.source, dest=plan.dest, compared=compared)
     return await mover.move(order.groups, dry_run=True)

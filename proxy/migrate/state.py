@@ -1,7 +1,9 @@
-"""How far a copy is, as it stands in the metadata of the offsets that it commits: `1 SOURCE_ID DEST_ID START FIRST N`.
+"""How far a copy is, as it stands in the metadata of the offsets that it commits:
+`1 SOURCE_ID DEST_ID START FIRST N PRODUCERS`.
 
 The ids tell a topic from another of the same name that came after it. START is the source offset that the copy of the
-partition began at, FIRST the destination's then, and N how many records it has copied since.
+partition began at, FIRST the destination's then, N how many records it has copied since, and PRODUCERS the ids that it
+did so under: a copy gets another one if it rests for a week.
 """
 
 from collections.abc import Mapping
@@ -11,7 +13,8 @@ from typing import Final
 from kveil.proxy.migrate.errors import MigrateError
 
 _VERSION: Final = "1"
-_FIELDS: Final = 6
+_FIELDS: Final = 7
+_NUMBERS: Final = slice(3, 6)
 
 
 def name_of(source: str, dest: str) -> str:
@@ -31,12 +34,14 @@ class PartitionState:
     position: int
     """The source offset behind the last that was copied."""
     records: int = 0
+    producers: tuple[int, ...] = ()
 
     @property
     def metadata(self) -> str:
         """What is committed with the position."""
         ids = f"{self.source_id or '-'} {self.dest_id or '-'}"
-        return f"{_VERSION} {ids} {self.start} {self.first} {self.records}"
+        producers = ",".join(map(str, self.producers)) or "-"
+        return f"{_VERSION} {ids} {self.start} {self.first} {self.records} {producers}"
 
     @property
     def committed(self) -> tuple[int, str]:
@@ -47,6 +52,10 @@ class PartitionState:
         """Return the state after so many records more."""
         return replace(self, position=position, records=self.records + records)
 
+    def with_producer(self, producer_id: int) -> "PartitionState":
+        """Return the state of a copy that goes on under this id."""
+        return self if producer_id in self.producers else replace(self, producers=(*self.producers, producer_id))
+
 
 def read_states(committed: Mapping[int, tuple[int, str]], group: str) -> dict[int, PartitionState]:
     """Return the states of a group's offsets.
@@ -56,14 +65,22 @@ def read_states(committed: Mapping[int, tuple[int, str]], group: str) -> dict[in
     found = {}
     for partition, (position, metadata) in committed.items():
         parts = metadata.split(" ")
-        if len(parts) != _FIELDS or parts[0] != _VERSION or not all(part.isdecimal() for part in parts[3:]):
+        producers = () if parts[-1] == "-" else parts[-1].split(",")
+        numbers = (*parts[_NUMBERS], *producers)
+        if len(parts) != _FIELDS or parts[0] != _VERSION or not all(map(str.isdecimal, numbers)):
             raise MigrateError(
                 f"the group {group} has offsets that no copy has committed: somebody else uses this name, or changed "
                 "them; begin with a new destination"
             )
         source_id, dest_id = ("" if part == "-" else part for part in parts[1:3])
-        start, first, records = map(int, parts[3:])
+        start, first, records = map(int, parts[_NUMBERS])
         found[partition] = PartitionState(
-            source_id=source_id, dest_id=dest_id, start=start, first=first, position=position, records=records
+            source_id=source_id,
+            dest_id=dest_id,
+            start=start,
+            first=first,
+            position=position,
+            records=records,
+            producers=tuple(map(int, producers)),
         )
     return found
