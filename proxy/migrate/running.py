@@ -11,7 +11,7 @@ from kveil.proxy.admin.audit import audit
 from kveil.proxy.config import Mode
 from kveil.proxy.context import Shared
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
-from kveil.proxy.migrate.cluster import LATEST, Cluster, Topic, connected
+from kveil.proxy.migrate.cluster import EARLIEST, LATEST, Cluster, Topic, connected
 from kveil.proxy.migrate.comparing import Comparer, Comparison
 from kveil.proxy.migrate.copying import PATIENCE_SECONDS, Copy, Watcher, found_states
 from kveil.proxy.migrate.destination import (
@@ -141,7 +141,7 @@ async def try_keys(cluster: Cluster, shared: Shared, plan: Plan, order: Order) -
         except (KeyDenied, KeyUnavailable, KeyRefused) as error:
             raise MigrateError(f"the key of {order.dest} can't be used: {error}") from error
     ends = await cluster.offsets(plan.source, LATEST)
-    starts = await cluster.offsets(plan.source, -2)
+    starts = await cluster.offsets(plan.source, EARLIEST)
     await Reader(cluster, plan.source, most_bytes=1).fetch(starts, ends)
 
 
