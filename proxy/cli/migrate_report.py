@@ -124,7 +124,7 @@ class Bar:
             self._progress.update(self._task, completed=self._pace.position, rate=self._pace.rate)
 
     def troubled(self, reason: str) -> None:
-        self._progress.console.print(f"goes on from what is committed: {reason}", markup=False)
+        self._progress.console.print(f"goes on from what is committed: {reason}", markup=False, highlight=False)
 
     def comparing(self, partitions: int) -> None:
         self._task = self._progress.add_task("comparing", total=partitions, rate="")
