@@ -5,7 +5,7 @@ topics are plain, and every other topic is sealed with the defaults: a topic tha
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from types import MappingProxyType
@@ -102,6 +102,8 @@ class Rule:
     # Who may; None for everybody, also for clients that nobody has asked who they are.
     producers: frozenset[str] | None = None
     consumers: frozenset[str] | None = None
+    # By partition: plain batches that end before this offset are read too. A mapping has no hash; rules are in needs.
+    plain_before: Mapping[int, int] = field(default_factory=dict, hash=False)
 
     def admits(self, use: Use, principal: str | None) -> bool:
         """Whether a principal may use the topic so. None is a client that hasn't proved who it is."""
@@ -192,6 +194,7 @@ def _compiled(rule: TopicRule, key: KeyRef, accept_keys: frozenset[KeyRef]) -> R
         key=key,
         accept_keys=accept_keys,
         accept_plain=rule.accept_plain,
+        plain_before=MappingProxyType(rule.plain_before),
         stub_codec=rule.stub_codec,
         compress=rule.compress is Compress.ZSTD,
         compress_to_fit=rule.fit is Fit.COMPRESS,

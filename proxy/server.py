@@ -5,7 +5,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import uvloop
 
@@ -27,6 +27,8 @@ from kveil.proxy.topics import SettingsCache, TopicNames
 
 _log = log.get_logger(__name__)
 
+_T = TypeVar("_T")
+
 
 def serve(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT, and return the exit code.
@@ -41,9 +43,9 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def run_loop(work: Coroutine[Any, Any, None]) -> None:
-    """Run an event loop until the work is done."""
-    uvloop.run(work)
+def run_loop(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run an event loop until the work is done, and return what came of it."""
+    return uvloop.run(work)
 
 
 async def _serve(shared: Shared) -> None:

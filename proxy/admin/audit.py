@@ -28,6 +28,7 @@ AuditType = Literal[
     "plain.passed",  # a rule let plain records through; subject: topic
     "records.skipped",  # an operator's `skip` was applied; subject: topic/partition
     "topic.limit_raised",  # a topic's max.message.bytes was raised, as its rule says; subject: topic
+    "topic.copied_plain",  # a sealed topic's records were copied into a plain one, as told; subject: the plain topic
     "topic.renamed",  # the broker gave a topic id a second name, which was refused; subject: the second name
 ]
 

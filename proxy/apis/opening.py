@@ -7,6 +7,7 @@ open are delivered; the error comes when it is the first (R5).
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from kveil.protocol.envelope.batch import SealedBatch, peek, unseal
 from kveil.protocol.envelope.errors import EnvelopeError, NotSealed, OtherMode
@@ -64,6 +65,8 @@ class _Batch:
     error: _Refusal | KeyDenied | KeyUnavailable | None = None
     opened: list[Buffer] | None = None
     """What it holds, if it was opened ahead."""
+    is_plain: bool = False
+    """It has no envelope, and the rule lets it through."""
 
 
 class Room:
@@ -118,11 +121,18 @@ class FetchedRecords:
             else:
                 batch.sealed = self._peek(view, header)
         except NotSealed as error:
-            if not self._rule.accept_plain:
-                batch.error = error
+            batch.is_plain = batch.header is not None and self._admits_plain(batch.header)
+            batch.error = None if batch.is_plain else error
         except _REFUSALS as error:
             batch.error = error
         return batch
+
+    def _admits_plain(self, header: BatchHeader) -> bool:
+        """Whether the rule lets a plain batch through here. One that spans the offset of `plain_before` is refused.
+
+        The header's word is enough: a batch is found to be plain by way of all its records, and none is behind it.
+        """
+        return self._rule.accept_plain or header.last_offset < self._rule.plain_before.get(self._partition, 0)
 
     def _peek(self, view: memoryview, header: BatchHeader) -> SealedBatch | RecordSealedBatch:
         try:
@@ -130,7 +140,7 @@ class FetchedRecords:
         except OtherMode:
             return peek_records(view, header)
         except NotSealed:
-            if self._rule.accept_plain:  # the first record is plain: are all of them?
+            if self._admits_plain(header):  # the first record is plain: are all of them?
                 return peek_records(view, header)
             raise
 
@@ -203,12 +213,10 @@ class FetchedRecords:
         :raises Refused: there are none to return.
         """
         pieces: list[Buffer] = []
-        metrics = self._connection.shared.metrics
         for position, batch in enumerate(self._batches):
             try:
                 opened = self._open(batch, room)
-                if batch.sealed is not None:
-                    metrics.count_opened(batch.sealed.header.record_count, opened)
+                self._count(batch, opened)
                 pieces += opened
             except KeyUnavailable as error:
                 if pieces and not whole:
@@ -273,6 +281,21 @@ class FetchedRecords:
         )
         return empty_batch(header.base_offset, header.last_offset, partition_leader_epoch=header.partition_leader_epoch)
 
+    def _count(self, batch: _Batch, opened: list[Buffer]) -> None:
+        """Count what is delivered, and audit what is plain, once in a while for a partition."""
+        if batch.sealed is not None:
+            self._connection.shared.metrics.count_opened(batch.sealed.header.record_count, opened)
+        elif batch.is_plain and batch.header is not None:
+            log_limited(
+                partial(_audit_plain, self._topic),
+                "plain.passed",
+                key=(self._topic, self._partition),
+                partition=self._partition,
+                first_offset=batch.header.base_offset,
+                last_offset=batch.header.last_offset,
+                rule=self._connection.shared.policy.matched_by(self._topic),
+            )
+
     def _log_unopened(self, position: int, error: _Refusal) -> None:
         header = self._batches[position].header
         following = self._next_good_offset(position + 1)
@@ -297,3 +320,7 @@ class FetchedRecords:
                 continue
             return batch.header.base_offset if batch.header else None
         return None
+
+
+def _audit_plain(topic: str, _: str, **values: object) -> None:
+    audit("plain.passed", topic, **values)

@@ -33,6 +33,7 @@ class Decision:
     key: str | None
     accept_keys: list[str]
     accept_plain: bool
+    plain_before: dict[int, int]
 
 
 @app.command()
@@ -106,6 +107,7 @@ def decide(policy: "Policy", topic: str) -> Decision:
         key=str(rule.key) if rule.seal else None,
         accept_keys=sorted(map(str, rule.accept_keys)) if rule.seal else [],
         accept_plain=rule.accept_plain,
+        plain_before=dict(rule.plain_before),
     )
 
 
@@ -162,6 +164,7 @@ def sentence(one: Decision) -> str:
     if not one.sealed:
         return f"{one.topic}: PLAIN ({one.decided_by})"
     extra = ", plain records are read too" if one.accept_plain else ""
+    extra += ", plain records before the offsets of plain_before are read too" if one.plain_before else ""
     retired = [name for name in one.accept_keys if name != one.key]
     opens = f", opens {', '.join(retired)} too" if retired else ""
     return f"{one.topic}: sealed, mode {one.mode}, key {one.key}{opens}{extra} ({one.decided_by})"

@@ -42,9 +42,11 @@ from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.listeners import Listener, NodeId, Port
 from kveil.proxy.config.logins import check_key, check_mechanism
 from kveil.proxy.config.section import Section as _Model
-from kveil.proxy.config.values import ForwardProxy
+from kveil.proxy.config.values import MAX_OFFSET, MAX_PARTITION, ForwardProxy, is_glob
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+PartitionIndex = Annotated[int, Field(ge=0, le=MAX_PARTITION)]
+Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET)]
 
 
 class BrokerPorts(_Model):
@@ -132,6 +134,7 @@ class TopicRule(_Model):
     key: KeyReference | None = None
     accept_keys: Annotated[tuple[KeyReference, ...], list_or_commas] = ()
     accept_plain: bool = False
+    plain_before: dict[PartitionIndex, Offset] = Field(default_factory=dict)
     stub_codec: StubCodec = StubCodec.AUTO
     compress: Compress = Compress.NONE
     fit: Fit = Fit.COMPRESS
@@ -149,6 +152,7 @@ class TopicRule(_Model):
         "key",
         "accept_keys",
         "accept_plain",
+        "plain_before",
         "stub_codec",
         "compress",
         "fit",
@@ -163,6 +167,17 @@ class TopicRule(_Model):
     def _only_when_sealed(cls, value: object, info: ValidationInfo) -> object:
         if info.data.get("seal") is Seal.NONE:
             msg = "has no meaning with seal: none; remove one of the two"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("plain_before")
+    @classmethod
+    def _is_of_one_topic(cls, value: dict[int, int], info: ValidationInfo) -> dict[int, int]:
+        if value and info.data.get("accept_plain"):
+            msg = "has no meaning with accept_plain: true, which lets all plain records through; remove one of the two"
+            raise ValueError(msg)
+        if value and is_glob(info.data.get("match", "")):
+            msg = "names offsets of one topic: its rule's match must be that topic's name, without a pattern"
             raise ValueError(msg)
         return value
 

@@ -29,6 +29,11 @@ def check_topic(name: str) -> str:
     return name
 
 
+def is_glob(match: str) -> bool:
+    """Whether a rule's pattern may match several topics."""
+    return _TOPIC.fullmatch(match) is None
+
+
 def is_network(text: str) -> bool:
     """Whether this is meant as an address or a network, be it right or wrong."""
     return "/" in text or ":" in text or not text.strip("0123456789.")

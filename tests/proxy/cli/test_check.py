@@ -65,6 +65,7 @@ def test_the_same_for_machines(kveil, config):
         "key": "keyfile:default",
         "accept_keys": ["keyfile:default", "keyfile:retired"],
         "accept_plain": True,
+        "plain_before": {},
     }
     assert (plain["sealed"], plain["mode"], plain["key"], plain["accept_keys"]) == (False, None, None, [])
 
