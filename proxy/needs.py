@@ -59,6 +59,15 @@ class SealingKeyNeed:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordKeysNeed:
+    """Epoch keys of record keys, to seal a topic's records with."""
+
+    topic: str
+    rule: Rule
+    record_ids: frozenset[bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class OpeningKeyNeed:
     """The epoch key that an envelope names, which was found in a partition."""
 
@@ -114,6 +123,7 @@ Need = (
     | GiftNeed
     | MessageLimitNeed
     | SealingKeyNeed
+    | RecordKeysNeed
     | OpeningKeyNeed
     | RecordsNeed
     | PasswordNeed

@@ -15,9 +15,10 @@ from kveil.proxy.admin.metrics import Metrics
 from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Settings
 from kveil.proxy.context import Connection, Shared
-from kveil.proxy.keys.opening import open_key_ring
+from kveil.proxy.keys.opening import open_key_ring, open_record_keys
 from kveil.proxy.net.accepting import Accepting, Take
 from kveil.proxy.net.doors import Arrival
+from kveil.proxy.net.key_topic import KeyTopicLog
 from kveil.proxy.net.listening import Listening
 from kveil.proxy.net.relay import Relay
 from kveil.proxy.net.upstream import Upstream
@@ -63,11 +64,13 @@ def share(settings: Settings) -> Shared:
     """
     policy = Policy(settings)
     metrics = Metrics()
+    keys = open_key_ring(settings, policy, metrics)
     return Shared(
         settings=settings,
         policy=policy,
         metrics=metrics,
-        keys=open_key_ring(settings, policy, metrics),
+        keys=keys,
+        record_keys=open_record_keys(settings, policy, keys),
         brokers=Brokers(),
         budget=BufferBudget(settings.limits.buffered_bytes // settings.workers),
         topic_names=TopicNames(),
@@ -104,11 +107,23 @@ class Server:
     async def run(self, source: Source) -> None:
         """Serve until told to stop, then drain."""
         source.start(self.take)
+        following = self._follow_key_topic()
         gc.freeze()  # what start-up made stays: the garbage collector is not to look at it
         await self._stopping.wait()
         source.close()
         await self.drain()
+        if following is not None:
+            following.cancel()
+            await asyncio.wait([following])
         await self._shared.keys.close()
+
+    def _follow_key_topic(self) -> asyncio.Task[None] | None:
+        """Read what there is of record keys' keys, and go on reading, where a rule asks for it."""
+        keys = self._shared.record_keys
+        if keys is None:
+            return None
+        keys.log = following = KeyTopicLog(self._shared, keys)
+        return asyncio.get_running_loop().create_task(following.run())
 
     def stop(self) -> None:
         """End `run`."""

@@ -95,8 +95,8 @@ def seal_keyed_records(
 def unseal_around(
     batch: memoryview,
     sealed: RecordSealedBatch,
-    erased: Mapping[Place, IsItsKey],
     *,
+    is_its_key: Mapping[Place, IsItsKey],
     keys: Mapping[Place, EpochKey],
     hiding: KeyHidingKey | None,
     partition: int,
@@ -104,15 +104,16 @@ def unseal_around(
     create_time_only: bool = False,
     extra_headers: AbstractSet[bytes] = frozenset(),
 ) -> list[Buffer]:
-    """As `unseal_records`, where the keys of `erased` are gone: their records have a null value, and a header says why.
+    """As `unseal_records`, where the keys in `is_its_key` are erased: their records have a null value, and a
+    header that says why.
 
-    Each of `erased` tells whether a wire key, hidden or not, is its record key's: else a broker could dress any
+    Its values tell whether a wire key, hidden or not, is its record key's: else a broker could dress any
     record's deletion as an erasure. The wire key stays, also where it is hidden: what it hid is gone too. Times are the
     broker's word. Raises Unopenable.
     """
     if create_time_only and sealed.header.is_log_append_time:
         raise Unopenable(Reason.TIMESTAMP_TYPE)
-    live = [record for record in sealed.records if _place(record) not in erased]
+    live = [record for record in sealed.records if _place(record) not in is_its_key]
     opened: Iterator[bytes] = iter(())
     times: list[int] = []
     base: int | None = None
@@ -134,10 +135,10 @@ def unseal_around(
     wire = read_records(section_of(batch, header.codec), header.record_count, header.last_offset_delta)
     pieces: list[bytes] = []
     for record, (delta, *_) in zip(sealed.records, wire, strict=True):
-        if _place(record) not in erased:
+        if _place(record) not in is_its_key:
             pieces.append(next(opened))
             continue
-        if not erased[_place(record)](record[3], record[0].says.hiding_key_id is not None):
+        if not is_its_key[_place(record)](record[3], record[0].says.hiding_key_id is not None):
             raise Unopenable(Reason.WIRE_KEY)
         stamp = header.base_timestamp + delta
         base = stamp if base is None else base

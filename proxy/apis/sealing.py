@@ -1,6 +1,6 @@
 """Whether and how a topic's batches are sealed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from kveil.protocol.envelope.key_schedule import EpochKey, KeyHidingKey
@@ -28,6 +28,8 @@ class Sealing(NamedTuple):
     """What hides records' keys in record mode, None where they stay in sight."""
     settings: TopicSettings | None
     """None where they can't be had now, and the rule pins the mode: limits are left to the broker."""
+    key_of: Callable[[bytes | None], EpochKey] | None = None
+    """The epoch key of a record key, where each has its own; `key` is there for its lease alone then."""
 
 
 def sealing_mode(chosen: Mode, settings: TopicSettings | None) -> Mode:

@@ -86,7 +86,7 @@ class ShareFetch(Exchange):
             if need is None or need in self.failures:
                 continue
             with suppress(KeyRefused, KeyDenied):  # which is for the records' own answer to say
-                if shared.keys.opening_key(need.topic, need.kid, need.block, need.rule) is None:
+                if shared.keys_for(need.block).opening_key(need.topic, need.kid, need.block, need.rule) is None:
                     missing.append(need)
                     continue
             del shared.awaited_keys[need.topic]

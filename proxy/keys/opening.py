@@ -7,6 +7,7 @@ from typing import Final
 
 from kveil.protocol.envelope.header import KID_LENGTH
 from kveil.protocol.envelope.key_schedule import EPOCH_KEY_LENGTH
+from kveil.protocol.envelope.key_topic import KeyTopicCodec
 from kveil.proxy.admin.metrics import Metrics
 from kveil.proxy.config import Direction, Keys, KeyService, Settings
 from kveil.proxy.keys.calls import KeyCalls
@@ -14,6 +15,7 @@ from kveil.proxy.keys.errors import KeyDenied, KeySetupError, KeyUnavailable
 from kveil.proxy.keys.provider import KeyContext, KeyProvider
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
 from kveil.proxy.keys.realm import Realm, open_realm
+from kveil.proxy.keys.record_keys import RecordKeys
 from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.policy import PROVIDER_IDS, KeyRef, Policy
 
@@ -31,6 +33,20 @@ def open_key_ring(settings: Settings, policy: Policy, metrics: Metrics) -> KeyRi
     """The key ring of this process. Call it after the last fork. Raises KeySetupError."""
     realm = open_realm(settings)
     return KeyRing(_open_providers(settings, policy), realm, settings.keys, settings.limits, metrics=metrics)
+
+
+def open_record_keys(settings: Settings, policy: Policy, keys: KeyRing) -> RecordKeys | None:
+    """The epoch keys of record keys, None where no rule asks for any. Raises KeySetupError."""
+    if not policy.any_record_keys:
+        return None
+    hiding = open_realm(settings).hiding_key
+    if hiding is None:
+        msg = (
+            f"key_per: record_key needs a key-hiding key, which is kept in the key file: `kveil keys init` makes "
+            f"{settings.keys.path}"
+        )
+        raise KeySetupError(msg)
+    return RecordKeys(keys, KeyTopicCodec(hiding_secret=hiding.secret, realm=keys.realm), settings.limits)
 
 
 def check_keys(settings: Settings, policy: Policy) -> Realm:

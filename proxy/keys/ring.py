@@ -126,6 +126,18 @@ class KeyRing:
         audit("key.created", topic, kid=kid.hex(), key=str(rule.key), version=block.version)
         return key
 
+    async def make_key(self, topic: str, key: KeyRef) -> EpochKey:
+        """A new key of `topic` that seals nothing by itself, as if it had been unwrapped just now.
+
+        :raises KeyDenied, KeyUnavailable: it can't be made.
+        """
+        asked = self._clock()
+        secret, kid, block = await self._wrapped(topic, key)
+        made = EpochKey(secret=secret, realm=self.realm, topic=topic, kid=kid, block=block)
+        self._opened.put((topic, kid, block), made, asked)
+        audit("key.created", topic, kid=kid.hex(), key=str(key), version=block.version)
+        return made
+
     async def _renew_lease(self, topic: str, key: KeyRef) -> None:
         """Wraps a secret that nothing is sealed with: that takes the same right, and names the primary version."""
         await self._wrapped(topic, key)

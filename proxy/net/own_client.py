@@ -19,6 +19,7 @@ from kveil.proxy.context import Connection, Shared
 from kveil.proxy.errors import QuestionFailed
 from kveil.proxy.net.relay import Relay
 from kveil.proxy.net.upstream import Upstream
+from kveil.proxy.policy import OWN_PRINCIPAL
 
 ANSWER_SECONDS = 30.0
 """As long as clients wait."""
@@ -84,8 +85,8 @@ class OwnClient:
 
 
 @asynccontextmanager
-async def own_client(shared: Shared) -> AsyncIterator[OwnClient]:
-    """Be a client for the length of a block."""
+async def own_client(shared: Shared, node_id: int | None = None) -> AsyncIterator[OwnClient]:
+    """Be a client for the length of a block: of that broker, once a Metadata answer has named it, or of any."""
     near, far = socket.socketpair()
     owner = _Alone()
     connection = Connection(
@@ -94,7 +95,8 @@ async def own_client(shared: Shared) -> AsyncIterator[OwnClient]:
         direction=Direction.BOTH,
         ports=LocalPorts(_NO_PORT, shared.settings.broker_ports.count, dict(shared.settings.nodes)),
         host="localhost",
-        node_id=None,
+        node_id=node_id,
+        principal=OWN_PRINCIPAL,
     )
     relay = Relay(connection, Upstream(shared.settings), owner)
     await asyncio.get_running_loop().connect_accepted_socket(lambda: relay.client, far)
