@@ -149,6 +149,15 @@ class Policy:
         """Whether any rule gives record keys epoch keys of their own: the key topic is read then, and written."""
         return any(rule.key_per is KeyPer.RECORD_KEY for rule in self._rules)
 
+    def is_for_record_keys(self, key: KeyRef) -> bool:
+        """Whether a rule names the key for record keys. The configuration sees to it that no other rule does then."""
+        rules = [rule for rule in self._rules if rule.key_per is KeyPer.RECORD_KEY]
+        names = [name for rule in rules for name in (rule.key or self._keys.default, *rule.accept_keys)]
+        return any(
+            PROVIDER_IDS[name.provider or self._keys.service] == key.provider and name.may_be(key.name)
+            for name in names
+        )
+
     @property
     def named_keys(self) -> frozenset[KeyRef]:
         """Every key that is named for all topics of a rule alike: the default one too, if a topic can get it."""

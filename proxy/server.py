@@ -5,6 +5,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
 import uvloop
@@ -18,7 +19,7 @@ from kveil.proxy.context import Connection, Shared
 from kveil.proxy.keys.opening import open_key_ring, open_record_keys
 from kveil.proxy.net.accepting import Accepting, Take
 from kveil.proxy.net.doors import Arrival
-from kveil.proxy.net.key_topic import KeyTopicLog
+from kveil.proxy.net.following import following
 from kveil.proxy.net.listening import Listening
 from kveil.proxy.net.relay import Relay
 from kveil.proxy.net.upstream import Upstream
@@ -107,23 +108,14 @@ class Server:
     async def run(self, source: Source) -> None:
         """Serve until told to stop, then drain."""
         source.start(self.take)
-        following = self._follow_key_topic()
-        gc.freeze()  # what start-up made stays: the garbage collector is not to look at it
-        await self._stopping.wait()
-        source.close()
-        await self.drain()
-        if following is not None:
-            following.cancel()
-            await asyncio.wait([following])
+        async with AsyncExitStack() as stack:
+            if self._shared.record_keys is not None:
+                await stack.enter_async_context(following(self._shared, self._shared.record_keys))
+            gc.freeze()  # what start-up made stays: the garbage collector is not to look at it
+            await self._stopping.wait()
+            source.close()
+            await self.drain()
         await self._shared.keys.close()
-
-    def _follow_key_topic(self) -> asyncio.Task[None] | None:
-        """Read what there is of record keys' keys, and go on reading, where a rule asks for it."""
-        keys = self._shared.record_keys
-        if keys is None:
-            return None
-        keys.log = following = KeyTopicLog(self._shared, keys)
-        return asyncio.get_running_loop().create_task(following.run())
 
     def stop(self) -> None:
         """End `run`."""

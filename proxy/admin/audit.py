@@ -22,6 +22,7 @@ _log = get_logger(__name__)
 AuditType = Literal[
     "access.refused",  # a rule names who may, and this client isn't named; subject: topic
     "key.created",  # an epoch key was made and wrapped; subject: topic
+    "key.erased",  # the epoch keys of a record key are not to be used again; subject: topic
     "key.refused",  # an envelope's key is not to be had; subject: topic
     "key.unwrapped",  # a reader's epoch key was unwrapped; subject: topic
     "plain.passed",  # a rule let plain records through; subject: topic

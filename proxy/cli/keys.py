@@ -8,6 +8,7 @@ import typer
 
 from kveil.proxy.cli import options
 from kveil.proxy.cli.apps import command_app
+from kveil.proxy.cli.shred import shred
 
 if TYPE_CHECKING:
     from kveil.proxy.keys.keyfile import KeyFile, NamedKey
@@ -92,6 +93,9 @@ def rotate(
         "Proxies that run with this file notice by themselves. Copy it to all others now: without it they\n"
         "can't open what is sealed from here on."
     )
+
+
+app.command()(shred)
 
 
 def _key_path(path: Path | None, config: Path | None) -> Path:

@@ -1,13 +1,12 @@
 """What rules need that give every record key an epoch key of its own."""
 
-import re
 from collections.abc import Iterator
 
 from kveil.proxy.config.choices import Erased, KeyPer, Mode, Seal
 from kveil.proxy.config.errors import Problem
 from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.models import TopicRule
-from kveil.proxy.config.values import TOPIC_PLACE, KeyName
+from kveil.proxy.config.values import KeyName
 
 
 def check_record_keys(keys: Keys, topics: tuple[TopicRule, ...]) -> Iterator[Problem]:
@@ -47,9 +46,4 @@ def _may_be_same(keys: Keys, one: KeyName, other: KeyName) -> bool:
     """Whether both can name one key for some topics. Says so rather too often than not."""
     if (one.provider or keys.service) is not (other.provider or keys.service):
         return False
-    return _covers(one, other) or _covers(other, one)
-
-
-def _covers(template: KeyName, name: KeyName) -> bool:
-    pattern = ".+".join(map(re.escape, template.name.split(TOPIC_PLACE)))
-    return re.fullmatch(pattern, name.name) is not None
+    return one.may_be(other.name) or other.may_be(one.name)

@@ -1,4 +1,4 @@
-"""What a key file holds, and how it grows: new keys, new versions. Nothing is ever taken out.
+"""What a key file holds, and how it grows: new keys, new versions. Only an erasure takes a version out.
 
 A key's versions are the oldest first. New epoch keys are wrapped under the primary, the others still open.
 What was sealed under a lost version is lost.
@@ -106,6 +106,18 @@ def rotate_key(content: KeyFile, name: str) -> KeyFile:
         msg = f"there is no key {name}; there are: {known}. `kveil keys add {name}` makes it"
         raise KeyFileError(msg)
     return replace(content, keys=tuple(_rotated(key) if key.name == name else key for key in content.keys))
+
+
+def remove_version(content: KeyFile, name: str, version: str) -> KeyFile:
+    """The content without an older version of a key, whatever was sealed under it. Raises KeyFileError."""
+    key = content.key(name)
+    if key is None or version == key.primary:
+        msg = (
+            f"version {version} of key {name} is not an older one: `kveil keys rotate {name}` gives it a new one first"
+        )
+        raise KeyFileError(msg)
+    left = replace(key, versions=tuple(one for one in key.versions if one.version != version))
+    return replace(content, keys=tuple(left if one is key else one for one in content.keys))
 
 
 def _rotated(key: NamedKey) -> NamedKey:

@@ -249,6 +249,14 @@ class RecordKeys:
 
     # The topic ---------------------------------------------------------------------------------------------------
 
+    async def append(self, records: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """As the log's."""
+        await self._log().append(records)
+
+    async def catch_up(self) -> None:
+        """As the log's."""
+        await self._log().catch_up()
+
     async def _be_current(self) -> None:
         if not self.is_current:
             await self._log().catch_up()

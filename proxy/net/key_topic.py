@@ -23,6 +23,7 @@ from kveil.proxy.net.key_topic_requests import (
     RECORDS_AT_ONCE,
     Fetched,
     KeyValue,
+    NotThereYet,
     OffsetOutOfRange,
     fetch,
     find_leader,
@@ -32,6 +33,9 @@ from kveil.proxy.net.key_topic_requests import (
 from kveil.proxy.net.own_client import OwnClient, own_client
 
 RETRY_SECONDS: Final = 0.5
+# How long a topic that was made just now may be without a leader, as a rule.
+LEADER_RETRY_SECONDS: Final = 0.1
+_LEADER_TRIES: Final = 20
 # Less than a client waits for the answer to the request that needs it.
 READ_SECONDS: Final = 20.0
 # Entries that are taken without a pause, for which clients wait: some 8 ms.
@@ -85,6 +89,11 @@ class KeyTopicLog:
 
     async def _leader(self) -> int:
         async with own_client(self._shared) as client:
+            for _ in range(_LEADER_TRIES):
+                try:
+                    return await find_leader(client)
+                except NotThereYet:
+                    await asyncio.sleep(LEADER_RETRY_SECONDS)
             return await find_leader(client)
 
     async def _take(self, fetched: Fetched) -> None:
@@ -152,8 +161,6 @@ class KeyTopicLog:
                     if is_last:
                         msg = f"the key topic {KEY_TOPIC} can't be used now: {error}"
                         raise KeyUnavailable(msg) from error
-                    if not self._started:
-                        await asyncio.sleep(RETRY_SECONDS)  # it may be made just now
                 except BaseException:
                     await self._drop_writer()  # an answer may be on its way that nobody waits for
                     raise

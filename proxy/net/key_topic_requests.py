@@ -50,6 +50,10 @@ class Fetched(NamedTuple):
     """The high watermark."""
 
 
+class NotThereYet(QuestionFailed):
+    """The topic was made just now."""
+
+
 class OffsetOutOfRange(QuestionFailed):
     """The topic begins later, or ends before."""
 
@@ -64,7 +68,9 @@ async def find_leader(client: OwnClient) -> int:
     (topic,) = answer.topics
     if topic.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
         await _create(client, len(answer.brokers))
-        raise QuestionFailed("the topic was made just now")
+        raise NotThereYet("the topic was made just now")
+    if topic.error_code == ErrorCode.LEADER_NOT_AVAILABLE:
+        raise NotThereYet("the topic has no leader now")
     _check(topic.error_code, "Metadata")
     if len(topic.partitions) != 1:
         raise QuestionFailed(f"it must have one partition, and has {len(topic.partitions)}")
