@@ -19,7 +19,6 @@ from kveil.proxy.context import Connection, Shared
 from kveil.proxy.keys.opening import open_key_ring, open_record_keys
 from kveil.proxy.net.accepting import Accepting, Take
 from kveil.proxy.net.doors import Arrival
-from kveil.proxy.net.following import following
 from kveil.proxy.net.listening import Listening
 from kveil.proxy.net.relay import Relay
 from kveil.proxy.net.upstream import Upstream
@@ -110,6 +109,8 @@ class Server:
         source.start(self.take)
         async with AsyncExitStack() as stack:
             if self._shared.record_keys is not None:
+                from kveil.proxy.net.following import following  # a client of the cluster's, which few need
+
                 await stack.enter_async_context(following(self._shared, self._shared.record_keys))
             gc.freeze()  # what start-up made stays: the garbage collector is not to look at it
             await self._stopping.wait()
