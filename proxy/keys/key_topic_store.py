@@ -58,7 +58,9 @@ class KeyTopicStore:
         self.position = 0
         """The offset up to which the topic was read."""
         self.refused = 0
-        """Entries that were none, or for which there was no room."""
+        """Entries that were none: not of this realm, or not whole."""
+        self.dropped = 0
+        """Entries for which there was no room."""
         self._most = most
         self._generations: dict[bytes, Generation] = {}
         self._retired_at: dict[bytes, int] = {}
@@ -115,13 +117,13 @@ class KeyTopicStore:
             return
         present = self._entries.get(entry.kid)
         if present is None and len(self._entries) >= self._most * _OVER:
-            self.refused += 1
+            self.dropped += 1
             return
         if present is not None and entry.generation not in self._generations:
             return  # a copy of what a generation said that is gone
         packed = self._packed(entry.generation, entry.topic, entry.record_id, entry.wrapped)
         if packed is None:
-            self.refused += 1
+            self.dropped += 1
             return
         if present is not None and _PACKED.unpack(present)[2] != entry.record_id:
             self.forget(entry.kid)
@@ -133,7 +135,7 @@ class KeyTopicStore:
     def _erase(self, entry: Erased) -> None:
         packed = self._packed(entry.generation, entry.topic, entry.record_id, bytes(WRAP_LENGTH))
         if packed is None:
-            self.refused += 1
+            self.dropped += 1
             return
         present = self.entry(entry.kid)
         if present is not None and present.generation != entry.generation and present.generation in self._generations:

@@ -192,6 +192,7 @@ class RecordKeys:
             return None
         erasure = self.store.erasure(kid)
         if erasure is not None and erasure.topic == topic:
+            self._opened.pop(kid, None)
             raise KeyErased(erasure.record_id)
         return self._epoch_key(topic, kid, rule)
 
@@ -215,8 +216,10 @@ class RecordKeys:
                 break
             await self._ring.unwrap(KEY_TOPIC, 0, generation.kid, generation.block, rule)
         msg = f"the key topic {KEY_TOPIC} has no key {kid.hex()} for {topic}, and no word of its erasure"
-        if self.store.refused:
-            msg += f"; of its entries {self.store.refused} could not be taken (limits.record_keys is {self._most})"
+        if self.store.dropped:
+            msg += (
+                f"; {self.store.dropped} of its entries found no room: raise limits.record_keys, which is {self._most}"
+            )
         raise KeyUnavailable(msg)
 
     def _epoch_key(self, topic: str, kid: bytes, rule: Rule) -> EpochKey | None:

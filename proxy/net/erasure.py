@@ -121,6 +121,10 @@ class Finish:
         :raises ErasureFailed: the key has no newer version yet.
         :raises KeyDenied, KeyUnavailable: a key service or the key topic doesn't let it.
         """
+        if self._store.dropped:
+            raise ErasureFailed(
+                f"{self._store.dropped} record keys found no room here, and would be lost: raise limits.record_keys"
+            )
         primary = (await self._calls.describe(self._key.name)).primary
         if any(one.block.version == primary for one in self._pending()):
             msg = (

@@ -55,6 +55,8 @@ class KeyTopicLog:
         self._started = False
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._writing = asyncio.Lock()
+        self._looking = asyncio.Lock()
+        self._next_look: asyncio.Task[None] | None = None
         self._writer: OwnClient | None = None
         self._writer_stack = AsyncExitStack()
         self._last_trouble = "it was not read yet"
@@ -130,7 +132,21 @@ class KeyTopicLog:
             await self._reached(await self._ask(partial(produce, records=some, timestamp_ms=now_ms)))
 
     async def catch_up(self) -> None:
-        """Return when the store has what stood on the topic at the call. Raises KeyUnavailable."""
+        """Return when the store has what stood on the topic at the call. Raises KeyUnavailable.
+
+        Those who call while somebody waits share the next look.
+        """
+        if self._next_look is None:
+            self._next_look = asyncio.get_running_loop().create_task(self._look())
+            self._next_look.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(self._next_look)
+
+    async def _look(self) -> None:
+        async with self._looking:
+            self._next_look = None  # whoever calls from here on may know of later records
+            await self._catch_up()
+
+    async def _catch_up(self) -> None:
         await self._reached(await self._ask(partial(find_offset, which=LATEST)))
         self._keys.heard()
 

@@ -210,7 +210,7 @@ def test_the_number_of_keys_is_bounded(log):
     log.add(*(wrapped(number, number) for number in range(1, 20)))
     store = log.read(most=10)
     assert len(store) == 11
-    assert store.refused == 8
+    assert store.dropped == 8
     assert not store.has_room(1)
     assert log.read(most=20).has_room(1)
     assert not log.read(most=20).has_room(2)
@@ -220,5 +220,5 @@ def test_names_that_a_broker_makes_up_are_bounded(log, monkeypatch):
     monkeypatch.setattr("kveil.proxy.keys.key_topic_store._NUMBERS", 3)
     log.add(wrapped(1, 1, topic="a"), wrapped(2, 2, topic="b"), wrapped(3, 3, topic="c"), wrapped(4, 4, topic="a"))
     store = log.read()
-    assert store.refused == 1
+    assert store.dropped == 1
     assert [store.entry(bytes((kid,)) * 16) is not None for kid in (1, 2, 3, 4)] == [True, True, False, True]

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from kveil.proxy.keys.errors import KeyFileError
-from kveil.proxy.keys.keyfile import KeyVersion, NamedKey, add_key, new_key_file, rotate_key
+from kveil.proxy.keys.keyfile import KeyVersion, NamedKey, add_key, new_key_file, remove_version, rotate_key
 
 
 def test_a_new_file_has_one_version_of_the_default_key_and_a_hiding_key():
@@ -100,3 +100,19 @@ def test_no_secret_is_in_a_repr():
         assert repr(secret) not in shown
         assert secret.hex() not in shown
     assert "secret" not in shown
+
+
+def test_an_older_version_is_taken_out_alone():
+    content = rotate_key(rotate_key(new_key_file(names=("default", "eu")), "eu"), "eu")
+    left = remove_version(content, "eu", "1")
+    assert [one.version for one in left.key("eu").versions] == ["2", "3"]
+    assert left.key("default") == content.key("default")
+    assert left.primaries == content.primaries
+    assert remove_version(left, "eu", "1") == left
+
+
+@pytest.mark.parametrize(("name", "version"), [("eu", "2"), ("us", "1")])
+def test_what_seals_is_not_taken_out(name, version):
+    content = rotate_key(new_key_file(names=("eu",)), "eu")
+    with pytest.raises(KeyFileError, match="not an older one"):
+        remove_version(content, name, version)
