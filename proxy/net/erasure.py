@@ -106,8 +106,8 @@ class Finish:
         self._keys = keys
         self._store = keys.store
         self._ring = shared.keys
-        self._provider = shared.keys.providers[key.provider]
-        self._calls = KeyCalls(self._provider, shared.settings.keys.call_timeout_seconds, shared.metrics)
+        provider = shared.keys.providers[key.provider]
+        self._calls = KeyCalls(provider, shared.settings.keys.call_timeout_seconds, shared.metrics)
         self._key = key
         self._tell = tell
         # That of any topic, for this key alone.
@@ -125,6 +125,7 @@ class Finish:
             raise ErasureFailed(
                 f"{self._store.dropped} record keys found no room here, and would be lost: raise limits.record_keys"
             )
+        self._ring.reload()
         primary = (await self._calls.describe(self._key.name)).primary
         if any(one.block.version == primary for one in self._pending()):
             msg = (
@@ -200,7 +201,7 @@ class Finish:
 
         :raises KeyUnavailable: it can't be told.
         """
-        self._provider.refresh()
+        self._ring.reload()
         alive = set()
         for old in self._retired():
             try:
