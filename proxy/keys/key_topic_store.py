@@ -1,6 +1,6 @@
 """What the key topic says, as far as it was read: entries in, look-ups out. Nothing here waits, calls or unwraps.
 
-Epoch keys stay wrapped here, in about 400 bytes each: there may be one for every customer. Entries are taken in the
+Epoch keys stay wrapped here, in about 350 bytes each: there may be one for every customer. Entries are taken in the
 order of the topic, from whatever offset on: what a log cleaner leaves of it says the same.
 """
 
@@ -9,6 +9,7 @@ from struct import Struct
 from typing import Final
 
 from kveil.protocol.envelope.errors import Unopenable
+from kveil.protocol.envelope.header import KID_LENGTH
 from kveil.protocol.envelope.key_topic import (
     RECORD_ID_LENGTH,
     WRAP_LENGTH,
@@ -65,7 +66,7 @@ class KeyTopicStore:
         self._generations: dict[bytes, Generation] = {}
         self._retired_at: dict[bytes, int] = {}
         self._entries: dict[bytes, bytes] = {}
-        self._kids: dict[bytes, tuple[bytes, ...]] = {}
+        self._kids: dict[bytes, bytes] = {}  # by record id, one behind the other: mostly the very bytes of its entry
         self._erased: dict[bytes, bytes] = {}
         self._revived: dict[bytes, Erased] = {}
         self._numbers = _Numbers()
@@ -130,7 +131,7 @@ class KeyTopicStore:
             present = None
         self._entries[entry.kid] = packed
         if present is None:
-            self._kids[entry.record_id] = (*self._kids.get(entry.record_id, ()), entry.kid)
+            self._kids[entry.record_id] = self._kids.get(entry.record_id, b"") + entry.kid
 
     def _erase(self, entry: Erased) -> None:
         packed = self._packed(entry.generation, entry.topic, entry.record_id, bytes(WRAP_LENGTH))
@@ -157,7 +158,7 @@ class KeyTopicStore:
         if packed is None:
             return
         record_id = _PACKED.unpack(packed)[2]
-        left = tuple(other for other in self._kids[record_id] if other != kid)
+        left = b"".join(other for other in self.kids(record_id) if other != kid)
         if left:
             self._kids[record_id] = left
         else:
@@ -180,7 +181,8 @@ class KeyTopicStore:
 
     def kids(self, record_id: bytes) -> Sequence[bytes]:
         """The epoch keys of a record key: mostly one."""
-        return self._kids.get(record_id, ())
+        found = self._kids.get(record_id, b"")
+        return tuple(found[at : at + KID_LENGTH] for at in range(0, len(found), KID_LENGTH))
 
     def entry(self, kid: bytes) -> WrappedRecordKey | None:
         """An epoch key that isn't erased."""
