@@ -10,7 +10,6 @@ from kveil.proxy.apis.sealing import Sealing
 from kveil.proxy.context import Shared
 from kveil.proxy.errors import ErrorCode, Refused
 from kveil.proxy.keys.errors import KeyDenied, KeysFull
-from kveil.proxy.keys.record_keys import RecordKeys
 from kveil.proxy.needs import Need, RecordKeysNeed
 
 
@@ -25,17 +24,24 @@ def find_record_keys(
     topic, rule = sealing.topic, sealing.rule
     if keys is None or shared.keys.hiding_key(topic) is None:
         return Refused(ErrorCode.POLICY_VIOLATION, "key_per: record_key needs a key-hiding key: `kveil keys init`")
-    ids = {key: keys.record_id(topic, key) for key in _record_keys(batches)}
+    found: dict[bytes | None, EpochKey] = {}
+    missing = set()
     try:
-        missing = frozenset(one for one in ids.values() if keys.sealing_key(topic, rule, one) is None)
+        for record_key in _record_keys(batches):
+            record_id = keys.record_id(topic, record_key)
+            key = keys.sealing_key(topic, rule, record_id)
+            if key is None:
+                missing.add(record_id)
+            else:
+                found[record_key] = key
     except KeyDenied as error:
         return _no_keys(error)
     if not missing:
-        return sealing._replace(key_of=lambda key: _sealing_key(keys, sealing, ids[key]))
+        return sealing._replace(key_of=found.__getitem__)
     for need, failure in failures.items():
         if isinstance(need, RecordKeysNeed) and need.topic == topic:
             return _no_keys(failure)
-    return RecordKeysNeed(topic, rule, missing)
+    return RecordKeysNeed(topic, rule, frozenset(missing))
 
 
 def _record_keys(batches: Iterable[memoryview]) -> set[bytes | None]:
@@ -47,17 +53,6 @@ def _record_keys(batches: Iterable[memoryview]) -> set[bytes | None]:
         except BatchRefused:
             continue
     return found
-
-
-def _sealing_key(keys: RecordKeys, sealing: Sealing, record_id: bytes) -> EpochKey:
-    """The epoch key, which was there a moment ago.
-
-    :raises Refused: its time is over.
-    """
-    key = keys.sealing_key(sealing.topic, sealing.rule, record_id)
-    if key is None:
-        raise Refused(ErrorCode.NOT_ENOUGH_REPLICAS, "a record key's epoch key is to be unwrapped again")
-    return key
 
 
 def _no_keys(failure: Exception) -> Refused:
