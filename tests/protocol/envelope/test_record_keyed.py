@@ -116,7 +116,9 @@ def around(stored, *erased, hiding=HIDING, is_its_key=lambda wire_key, is_hidden
     gone = {(key_of(key).kid, BLOCK): is_its_key for key in erased}
     keys = {place: key for place, key in KEYS.items() if place not in gone}
     view = memoryview(stored)
-    return b"".join(unseal_around(view, peeked(stored), gone, keys=keys, hiding=hiding, partition=PARTITION, **options))
+    return b"".join(
+        unseal_around(view, peeked(stored), is_its_key=gone, keys=keys, hiding=hiding, partition=PARTITION, **options)
+    )
 
 
 @pytest.mark.parametrize("codec", [0, 4])
