@@ -63,7 +63,7 @@ class _Batch:
     sealed: SealedBatch | RecordSealedBatch | None = None
     keys: dict[_Place, EpochKey] = field(default_factory=dict)
     """Found before the opening and kept: the ring may drop one meanwhile for another envelope's."""
-    erased: dict[_Place, KeyErased] = field(default_factory=dict)
+    erased: dict[_Place, KeyErased] | None = None
     """Those whose records are delivered without values, as the rule says."""
     error: _Refusal | KeyDenied | KeyUnavailable | None = None
     opened: list[Buffer] | None = None
@@ -165,7 +165,7 @@ class FetchedRecords:
         except KeyErased as error:
             if not self._rule.null_erased or isinstance(batch.sealed, SealedBatch):
                 raise
-            batch.erased[place] = error
+            batch.erased = {**(batch.erased or {}), place: error}
             return None
         if key is not None:
             batch.keys[place] = key

@@ -61,7 +61,7 @@ def shred(
         _say("name a TOPIC and one RECORD_KEY (or --file), or --finish alone")
         raise typer.Exit(WRONG_USE)
     settings = settings_from(Flags(config=config, upstream=upstream, keys=keys, tls=tls, tls_ca=tls_ca))
-    log.configure(settings.log.format.value, "warning")
+    log.configure(settings.log.format.value, "info")  # with the audit lines
     try:
         if topic is not None and wanted is not None:
             raise typer.Exit(asyncio.run(_shred(settings, topic, wanted)))

@@ -39,14 +39,18 @@ def open_record_keys(settings: Settings, policy: Policy, keys: KeyRing) -> Recor
     """The epoch keys of record keys, None where no rule asks for any. Raises KeySetupError."""
     if not policy.any_record_keys:
         return None
-    hiding = open_realm(settings).hiding_key
-    if hiding is None:
+    secret = _hiding_secret(settings, open_realm(settings))
+    return RecordKeys(keys, KeyTopicCodec(hiding_secret=secret, realm=keys.realm), settings.limits)
+
+
+def _hiding_secret(settings: Settings, realm: Realm) -> bytes:
+    if realm.hiding_key is None:
         msg = (
-            f"key_per: record_key needs a key-hiding key, which is kept in the key file: `kveil keys init` makes "
+            "key_per: record_key needs a key-hiding key, which is kept in the key file: `kveil keys init` makes "
             f"{settings.keys.path}"
         )
         raise KeySetupError(msg)
-    return RecordKeys(keys, KeyTopicCodec(hiding_secret=hiding.secret, realm=keys.realm), settings.limits)
+    return realm.hiding_key.secret
 
 
 def check_keys(settings: Settings, policy: Policy) -> Realm:
@@ -55,6 +59,8 @@ def check_keys(settings: Settings, policy: Policy) -> Realm:
     :raises KeySetupError: some can't, with all reasons.
     """
     realm = open_realm(settings)
+    if policy.any_record_keys:
+        _hiding_secret(settings, realm)
     providers = _open_providers(settings, policy)
     if not settings.keys.lazy:
         asyncio.run(_check(settings, policy, realm, providers))
