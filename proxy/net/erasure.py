@@ -159,9 +159,16 @@ class Finish:
         return await self._keys.new_generation(self._key)
 
     async def _retire(self, new: EpochKey) -> None:
-        """From here on nothing that is wrapped by the others counts, so that none can slip in behind the rewrapping."""
-        codec = self._store.codec
-        others = [one for one in self._store.generations(self._key, State.ACTIVE) if one.kid != new.kid]
+        """From here on nothing that is wrapped by the older ones counts, so that none slips in behind the rewrapping.
+
+        Another one under the same version stays: somebody else may finish at the same time.
+        """
+        codec, version = self._store.codec, new.block.version
+        others = [
+            one
+            for one in self._store.generations(self._key, State.ACTIVE)
+            if one.kid != new.kid and (one.block.version != version or not version)
+        ]
         if others:
             await self._keys.append([codec.encode(one._replace(state=State.RETIRED)) for one in others])
             self._tell(f"retired {len(others)} generations of key {self._key}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from kveil.protocol.envelope import key_topic
 from kveil.protocol.envelope.errors import Unopenable
 from kveil.protocol.envelope.header import KeyBlock, lp
+from kveil.protocol.envelope.key_schedule import KeyHidingKey, derive_kid
 from kveil.protocol.envelope.key_topic import (
     Erased,
     Generation,
@@ -20,7 +22,9 @@ from kveil.protocol.envelope.key_topic import (
     State,
     WrappedRecordKey,
 )
+from kveil.protocol.envelope.wrap import wrap_epoch_key
 
+FORMAT = Path(key_topic.__file__).with_name("FORMAT.md")
 PK = bytes(range(64, 96))
 CODEC = KeyTopicCodec(hiding_secret=PK, realm="demo")
 SECRET, GENERATION_SECRET = bytes(range(32)), bytes(range(32, 64))
@@ -64,6 +68,35 @@ def test_is_the_specifications(monkeypatch):
     key = b"\1\3" + ID + KID
     assert CODEC.encode(ENTRIES[3]) == (key, code(key, b"\1" + GENERATION + lp(b"orders")))
     assert CODEC.null_key_id("orders") == expand(PK, b"kveil/v1/null-key\0" + lp(b"demo") + lp(b"orders"), 16)
+
+
+def test_the_worked_example(monkeypatch):
+    """What stands in section 13 is what is made of the keys of section 12."""
+    pk, record_key = bytes(range(0xD0, 0xF0)), b"k"
+    codec = KeyTopicCodec(hiding_secret=pk, realm="demo")
+    salt = bytes(range(0x80, 0x98))
+    monkeypatch.setattr(key_topic.os, "urandom", lambda size: salt[:size])
+    hiding = KeyHidingKey(id=bytes(range(16, 32)), secret=pk, realm="demo", topic="orders")
+    ek, gk = bytes(range(32)), bytes(range(0x60, 0x80))
+    kid = derive_kid(ek, realm="demo", topic="orders", provider=8)
+    gk_kid = derive_kid(gk, realm="demo", topic="_kveil.keys", provider=1)
+    record_id = hiding.wire_key(record_key)[:16]
+    wrapped = codec.wrap(gk, "orders", record_id, kid, ek)
+    kek_wrap = wrap_epoch_key(bytes(range(0x40, 0x60)), "demo", "_kveil.keys", gk_kid, gk)
+    block = KeyBlock(provider=1, name="main", mechanism=1, version="1", wrapped=kek_wrap)
+    shown = {
+        "kid of the GK": (gk_kid, b""),
+        "generation": codec.encode(Generation(gk_kid, State.ACTIVE, block)),
+        "kid of the EK": (kid, b""),
+        "record id": (record_id, b""),
+        "record key": codec.encode(WrappedRecordKey(record_id, kid, gk_kid, "orders", wrapped)),
+        "erased": codec.encode(Erased(record_id, kid, gk_kid, "orders")),
+        "record id of a null key": (codec.null_key_id("orders"), b""),
+    }
+    text = "".join(FORMAT.read_text().rpartition("## 13. ")[2].split())
+    for name, parts in shown.items():
+        for part in parts:
+            assert part.hex() in text, f"{name}: {part.hex()}"
 
 
 def test_a_wrap_opens_for_what_it_was_made_for_alone():

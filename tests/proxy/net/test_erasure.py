@@ -1,5 +1,6 @@
 """Erasing: the mark, and the move of all others to a new generation, ended and crossed wherever it can be."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -213,6 +214,31 @@ async def test_one_who_is_erased_meanwhile_waits_for_the_next_time(process, path
     rotate(path)
     assert await finish(process(), path) == 1
     await check(process, kids, secrets, set(NAMES[:2]))
+
+
+@pytest.mark.parametrize("crossed_at", range(1, 8))
+async def test_two_who_finish_at_once_lose_nothing(process, path, crossed_at):
+    """The other one's whole work falls between two writes of the first."""
+    one, other = process(), process()
+    kids = await kids_of(one)
+    secrets = {name: await secret_of(one, kid) for name, kid in kids.items()}
+    await shred(one, NAMES[0])
+    rotate(path)
+    append, writes = one.record_keys.log.append, []
+
+    async def crossed(records):
+        writes.append(records)
+        if len(writes) == crossed_at:
+            await finish(other, path)
+        await append(records)
+
+    one.record_keys.log.append = crossed
+    with suppress(KeyRefused, KeyUnavailable):  # the other one has destroyed what this one needed
+        await finish(one, path)
+    late = process()
+    await finish(late, path)
+    assert late.record_keys.store.pending() == []
+    await check(process, kids, secrets, {NAMES[0]})
 
 
 async def test_who_writes_meanwhile_loses_nothing(process, path):
