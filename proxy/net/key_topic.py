@@ -70,6 +70,9 @@ class KeyTopicLog:
                 except (QuestionFailed, ProtocolError, OSError) as error:
                     self._last_trouble = str(error)
                     log_limited(_log.warning, "key_topic_unread", key=KEY_TOPIC, topic=KEY_TOPIC, reason=str(error))
+                except Exception:
+                    # A defect of ours, or an answer that nobody foresaw: without its follower all would stand still.
+                    _log.exception("key_topic_failed")
                 await asyncio.sleep(RETRY_SECONDS)
         finally:
             await self._drop_writer()

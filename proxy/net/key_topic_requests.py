@@ -65,7 +65,7 @@ async def find_leader(client: OwnClient) -> int:
     """
     values = {"topics": [{"name": KEY_TOPIC}], "allow_auto_topic_creation": False}
     answer = await client.ask(ApiKey.METADATA, values, most=_METADATA)
-    (topic,) = answer.topics
+    topic = _only(answer.topics, "Metadata")
     if topic.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
         await _create(client, len(answer.brokers))
         raise NotThereYet("the topic was made just now")
@@ -90,7 +90,7 @@ async def _create(client: OwnClient, brokers: int) -> None:
         "configs": [{"name": name, "value": value} for name, value in configs.items()],
     }
     answer = await client.ask(ApiKey.CREATE_TOPICS, {"topics": [topic], "timeout": _WRITE_MS, "validate_only": False})
-    (result,) = answer.topics
+    result = _only(answer.topics, "CreateTopics")
     if result.error_code != ErrorCode.TOPIC_ALREADY_EXISTS:  # another proxy was faster
         _check(result.error_code, "CreateTopics")
 
@@ -109,7 +109,9 @@ async def find_offset(client: OwnClient, which: int) -> int:
     partition = {"partition_index": 0, "current_leader_epoch": -1, "timestamp": which}
     topics = [{"name": KEY_TOPIC, "partitions": [partition]}]
     values = {"replica_id": -1, "isolation_level": 0, "topics": topics}
-    found = _partition(await client.ask(ApiKey.LIST_OFFSETS, values), "ListOffsets", "partitions")
+    answer = await client.ask(ApiKey.LIST_OFFSETS, values)
+    found = _only(_only(answer.topics, "ListOffsets").partitions, "ListOffsets")
+    _check(found.error_code, "ListOffsets")
     return int(found.offset)
 
 
@@ -135,7 +137,10 @@ async def fetch(client: OwnClient, position: int) -> Fetched:
     }
     answer = await client.ask(ApiKey.FETCH, values, most=_FETCH)
     _check(answer.error_code, "Fetch")
-    found = _partition(answer, "Fetch", "partitions")
+    found = _only(_only(answer.responses, "Fetch").partitions, "Fetch")
+    if found.error_code == ErrorCode.OFFSET_OUT_OF_RANGE:
+        raise OffsetOutOfRange("it doesn't have what was to be read next")
+    _check(found.error_code, "Fetch")
     try:
         records = [record for record in _records(found.records or b"") if record[0] >= position]
         behind = _behind(found.records or b"", position)
@@ -177,21 +182,16 @@ async def produce(client: OwnClient, records: Sequence[KeyValue], timestamp_ms: 
     partition = {"index": 0, "records": header + section}
     values = {"acks": -1, "timeout": _WRITE_MS, "topic_data": [{"name": KEY_TOPIC, "partition_data": [partition]}]}
     answer = await client.ask(ApiKey.PRODUCE, values, most=_PRODUCE)
-    (topic,) = answer.responses
-    (found,) = topic.partition_responses
+    found = _only(_only(answer.responses, "Produce").partition_responses, "Produce")
     _check(found.error_code, "Produce")
     return int(found.base_offset) + len(records)
 
 
-def _partition(answer: Any, api: str, field: str) -> Any:
-    topics = answer.responses if api == "Fetch" else answer.topics
-    partitions = [one for topic in topics for one in getattr(topic, field)]
-    if len(partitions) != 1:
+def _only(items: Sequence[Any], api: str) -> Any:
+    """The one item of an answer about one topic and one partition."""
+    if len(items) != 1:
         raise QuestionFailed(f"the broker's answer to {api} leaves it out")
-    if partitions[0].error_code == ErrorCode.OFFSET_OUT_OF_RANGE:
-        raise OffsetOutOfRange("it doesn't have what was to be read next")
-    _check(partitions[0].error_code, api)
-    return partitions[0]
+    return items[0]
 
 
 def _check(error_code: Any, api: str) -> None:
