@@ -206,17 +206,23 @@ class Finish:
     async def check_destroyed(self) -> list[str]:
         """The versions of the key that still unwrap what they wrapped: none once they are destroyed.
 
-        :raises KeyUnavailable: it can't be told.
+        :raises KeyRefused, KeyDenied, KeyUnavailable: it can't be told: not even what lives can be unwrapped from here.
         """
         self._ring.reload()
         alive = set()
+        for living in self._store.generations(self._key, State.ACTIVE):
+            await self._unwrap(living)
         for old in self._retired():
             try:
-                await self._calls.unwrap(old.block, KeyContext(self._ring.realm, KEY_TOPIC, old.kid))
+                await self._unwrap(old)
             except (KeyRefused, KeyDenied):
                 continue
             alive.add(old.block.version)
         return sorted(alive)
+
+    async def _unwrap(self, generation: Generation) -> None:
+        """Ask whoever keeps the key, whatever is remembered here."""
+        await self._calls.unwrap(generation.block, KeyContext(self._ring.realm, KEY_TOPIC, generation.kid))
 
     async def complete(self) -> int:
         """Take the retired generations off the topic, and return how many epoch keys are gone for all by that."""

@@ -8,7 +8,7 @@ import pytest
 from kveil.protocol.envelope import registry
 from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_topic import State
-from kveil.proxy.keys.errors import KeyErased, KeyRefused, KeyUnavailable
+from kveil.proxy.keys.errors import KeyDenied, KeyErased, KeyRefused, KeyUnavailable
 from kveil.proxy.keys.keyfile import remove_version, rotate_key
 from kveil.proxy.keys.keyfile_store import change_key_file
 from kveil.proxy.net import erasure
@@ -214,6 +214,23 @@ async def test_one_who_is_erased_meanwhile_waits_for_the_next_time(process, path
     rotate(path)
     assert await finish(process(), path) == 1
     await check(process, kids, secrets, set(NAMES[:2]))
+
+
+async def test_an_identity_that_may_unwrap_nothing_is_no_proof(process, path, monkeypatch):
+    """What it is denied may open for others."""
+    one = process()
+    await kids_of(one)
+    await shred(one, NAMES[0])
+    rotate(path)
+    work = Finish(one, one.record_keys, EU, lambda text: None)
+    await work.rewrap()
+
+    async def denied(*args):
+        raise KeyDenied("not for this identity")
+
+    monkeypatch.setattr(one.keys.providers[1], "unwrap", denied)
+    with pytest.raises(KeyDenied):
+        await work.check_destroyed()
 
 
 @pytest.mark.parametrize("crossed_at", range(1, 8))
