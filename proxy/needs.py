@@ -59,6 +59,15 @@ class SealingKeyNeed:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordKeysNeed:
+    """Epoch keys of record keys, to seal a topic's records with."""
+
+    topic: str
+    rule: Rule
+    record_ids: frozenset[bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class OpeningKeyNeed:
     """The epoch key that an envelope names, which was found in a partition."""
 
@@ -114,15 +123,14 @@ class PasswordNeed:
         self.is_right = is_password(ScramHash.SHA_256, self.credential, self.password.reveal())
 
 
+KeyNeed = SealingKeyNeed | RecordKeysNeed | OpeningKeyNeed | HidingKeyNeed
 Need = (
     TopicSettingsNeed
     | TopicNameNeed
     | AgreementNeed
     | GiftNeed
     | MessageLimitNeed
-    | SealingKeyNeed
-    | OpeningKeyNeed
-    | HidingKeyNeed
+    | KeyNeed
     | RecordsNeed
     | PasswordNeed
 )

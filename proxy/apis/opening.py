@@ -14,6 +14,7 @@ from kveil.protocol.envelope.errors import EnvelopeError, NotSealed, OtherMode
 from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_schedule import EpochKey
 from kveil.protocol.envelope.record import RecordSealedBatch, peek_records, unseal_records
+from kveil.protocol.envelope.record_keyed import IsItsKey, unseal_around
 from kveil.protocol.kafka.errors import BatchRefused, CorruptBatch
 from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.record_batch import (
@@ -29,7 +30,7 @@ from kveil.protocol.kafka.record_batch import (
 from kveil.proxy.admin.audit import audit
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import ErrorCode, Refused
-from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
+from kveil.proxy.keys.errors import KeyDenied, KeyErased, KeyRefused, KeyUnavailable
 from kveil.proxy.log import log_limited
 from kveil.proxy.needs import HidingKeyNeed, Need, OpeningKeyNeed
 from kveil.proxy.policy import Rule
@@ -62,6 +63,8 @@ class _Batch:
     sealed: SealedBatch | RecordSealedBatch | None = None
     keys: dict[_Place, EpochKey] = field(default_factory=dict)
     """Found before the opening and kept: the ring may drop one meanwhile for another envelope's."""
+    erased: dict[_Place, KeyErased] | None = None
+    """Those whose records are delivered without values, as the rule says."""
     error: _Refusal | KeyDenied | KeyUnavailable | None = None
     opened: list[Buffer] | None = None
     """What it holds, if it was opened ahead."""
@@ -153,7 +156,7 @@ class FetchedRecords:
                 continue
             try:
                 for place in [(sealed.kid, sealed.block)] if isinstance(sealed, SealedBatch) else sealed.keys:
-                    need = self._find_key(place, batch.keys, failures)
+                    need = self._find_key(place, batch, failures)
                     if need is not None and need not in needs:
                         needs.append(need)
                 if isinstance(sealed, RecordSealedBatch):
@@ -162,20 +165,21 @@ class FetchedRecords:
                 batch.error = error
         return needs
 
-    def _find_key(
-        self,
-        place: tuple[bytes, KeyBlock],
-        keys: dict[tuple[bytes, KeyBlock], EpochKey],
-        failures: Mapping[Need, Exception],
-    ) -> Need | None:
+    def _find_key(self, place: _Place, batch: _Batch, failures: Mapping[Need, Exception]) -> Need | None:
         """Put the key of a place among the batch's if it is known, and return the need of it if not.
 
         :raises KeyRefused, KeyDenied, KeyUnavailable: it can't be had.
         """
         kid, block = place
-        key = self._connection.shared.keys.opening_key(self._topic, kid, block, self._rule)
+        try:
+            key = self._connection.shared.keys_for(block).opening_key(self._topic, kid, block, self._rule)
+        except KeyErased as error:
+            if not self._rule.null_erased or isinstance(batch.sealed, SealedBatch):
+                raise
+            batch.erased = {**(batch.erased or {}), place: error}
+            return None
         if key is not None:
-            keys[place] = key
+            batch.keys[place] = key
             return None
         need = OpeningKeyNeed(self._topic, self._partition, kid, block, self._rule)
         if need in failures:
@@ -247,7 +251,10 @@ class FetchedRecords:
         if isinstance(sealed, SealedBatch):
             key = batch.keys[sealed.kid, sealed.block]
             return unseal(sealed, key=key, partition=self._partition, any_partition=rule.any_partition)
-        pieces = unseal_records(
+        unseal_them = unseal_records
+        if batch.erased:
+            unseal_them = partial(unseal_around, batch.view, is_its_key=self._are_erased(batch.erased))
+        pieces = unseal_them(
             sealed,
             keys=batch.keys,
             hiding=self._connection.shared.keys.hiding_key(rule.sealed_as or self._topic),
@@ -257,6 +264,13 @@ class FetchedRecords:
             extra_headers=rule.pass_headers,
         )
         return room.take(pieces, sealed.header)
+
+    def _are_erased(self, erased: Mapping[_Place, KeyErased]) -> Mapping[_Place, IsItsKey]:
+        """Return, for each epoch key that is erased, how to tell whether a wire key is its record key's."""
+        keys = self._connection.shared.record_keys
+        if keys is None:
+            raise AssertionError
+        return {place: partial(keys.is_id_of, error.record_id, self._topic) for place, error in erased.items()}
 
     # What doesn't open -------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Whether and how a topic's batches are sealed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from kveil.protocol.envelope.key_schedule import EpochKey, KeyHidingKey
@@ -29,6 +29,8 @@ class Sealing(NamedTuple):
     """What hides records' keys in record mode, None where they stay in sight."""
     settings: TopicSettings | None
     """None where they can't be had now, and the rule pins the mode: limits are left to the broker."""
+    key_of: Callable[[bytes | None], EpochKey] | None = None
+    """The epoch key of a record key, where each has its own; `key` is there for its lease alone then."""
 
 
 def sealing_mode(chosen: Mode, settings: TopicSettings | None) -> Mode:
@@ -60,14 +62,14 @@ def find_sealing(
         key_need = SealingKeyNeed(topic, rule)
         return _no_key(failures[key_need]) if key_need in failures else key_need
     hiding = None
-    if mode is Mode.RECORD and rule.hide_keys:
+    if mode is Mode.RECORD and (rule.hide_keys or rule.per_record_key):
         hiding = shared.keys.hiding_key(topic)
         if hiding is None:  # never sealed without: the keys would be in sight
             if shared.keys.hiding_key_id is None:
                 return Refused(ErrorCode.TOPIC_AUTHORIZATION_FAILED, NOT_MADE)
             hiding_need = HidingKeyNeed(topic)
             return _no_key(failures[hiding_need]) if hiding_need in failures else hiding_need
-    return Sealing(topic, rule, mode, key, hiding, settings)
+    return Sealing(topic, rule, mode, key, hiding if rule.hide_keys else None, settings)
 
 
 def limit_with_room(batch_bytes: int, mode: Mode) -> int:

@@ -91,11 +91,11 @@ class ShareFetch(Exchange):
         return missing
 
     def _is_missing(self, need: OpeningKeyNeed | HidingKeyNeed) -> bool:
-        keys = self.connection.shared.keys
+        shared = self.connection.shared
         try:
             if isinstance(need, HidingKeyNeed):
-                return keys.hiding_key(need.topic) is None
-            return keys.opening_key(need.topic, need.kid, need.block, need.rule) is None
+                return shared.keys.hiding_key(need.topic) is None
+            return shared.keys_for(need.block).opening_key(need.topic, need.kid, need.block, need.rule) is None
         except KeyDenied:
             return True
         except KeyRefused:  # which is for the records' own answer to say

@@ -8,6 +8,7 @@ import typer
 
 from kveil.proxy.cli import key_destroy, key_usage, options
 from kveil.proxy.cli.apps import command_app
+from kveil.proxy.cli.shred import shred
 
 if TYPE_CHECKING:
     from kveil.proxy.config import Keys, Settings
@@ -180,3 +181,4 @@ def rotate(
 
 app.command()(key_usage.usage)
 app.command()(key_destroy.destroy)
+app.command()(shred)

@@ -7,7 +7,9 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_va
 from kveil.proxy.config import limits
 from kveil.proxy.config.choices import (
     Compress,
+    Erased,
     Fit,
+    KeyPer,
     LogFormat,
     LogLevel,
     Mechanism,
@@ -37,6 +39,7 @@ from kveil.proxy.config.fields import (
     Topic,
     list_or_commas,
     none_if_passthrough,
+    null_as_text,
 )
 from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.listeners import Listener, NodeId, Port
@@ -140,6 +143,8 @@ class TopicRule(_Model):
     fit: Fit = Fit.COMPRESS
     raise_message_limit: bool = False
     keys: RecordKeys = RecordKeys.HIDDEN
+    key_per: KeyPer = KeyPer.TOPIC
+    erased: Annotated[Erased, null_as_text] = Erased.ERROR
     timestamps: Timestamps = Timestamps.TOPIC
     pass_headers: Annotated[tuple[str, ...], list_or_commas] = ()
     origin_partition: bool = False
@@ -158,6 +163,8 @@ class TopicRule(_Model):
         "fit",
         "raise_message_limit",
         "keys",
+        "key_per",
+        "erased",
         "timestamps",
         "pass_headers",
         "origin_partition",
@@ -197,6 +204,7 @@ class Limits(_Model):
     epoch_key_hours: Annotated[float, Field(gt=0, le=limits.EPOCH_KEY_HOURS)] = limits.EPOCH_KEY_HOURS
     opened_keys: Annotated[int, Field(ge=1)] = limits.OPENED_KEYS
     refused_key_seconds: Seconds = limits.REFUSED_KEY_SECONDS
+    record_keys: Annotated[int, Field(ge=1)] = limits.RECORD_KEYS
 
 
 class Log(_Model):

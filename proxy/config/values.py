@@ -182,6 +182,10 @@ class KeyName:
         """Whether it is another key for each topic."""
         return TOPIC_PLACE in self.name
 
+    def may_be(self, name: str) -> bool:
+        """Whether this is the name for some topic."""
+        return re.fullmatch(".+".join(map(re.escape, self.name.split(TOPIC_PLACE))), name) is not None
+
     def __str__(self) -> str:
         return f"{self.provider}:{self.name}" if self.provider else self.name
 

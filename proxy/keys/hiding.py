@@ -12,11 +12,12 @@ from kveil.protocol.envelope.errors import Unopenable
 from kveil.protocol.envelope.key_schedule import HIDING_KEY_LENGTH, KeyHidingKey, WireKeys, derive_hiding_key_id
 from kveil.proxy.admin.audit import audit
 from kveil.proxy.keys.calls import KeyCalls
-from kveil.proxy.keys.errors import KeyDenied, KeyRefused
+from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 from kveil.proxy.keys.flights import Flights
 from kveil.proxy.keys.keyfile import HidingKey, WrappedHidingKey, today
 from kveil.proxy.keys.provider import KeyContext
 from kveil.proxy.keys.realm import Realm
+from kveil.proxy.policy import KeyRef
 
 NOT_MADE: Final = (
     "no key-hiding key was made, and record mode hides records' keys: `kveil keys init` with this configuration makes "
@@ -72,6 +73,17 @@ class HidingKeys:
                 id=plain.id, secret=plain.secret, realm=self._realm.name, topic=topic, remembered=self._wire_keys
             )
         return found
+
+    def secret(self) -> bytes:
+        """The key-hiding key itself. Raises KeyUnavailable if `unwrap` is needed."""
+        if self._plain is None:
+            raise KeyUnavailable("the key-hiding key was not unwrapped yet")
+        return self._plain.secret
+
+    def is_wrapped_by(self, key: KeyRef) -> bool:
+        """Whether this key keeps it."""
+        kept = self._realm.hiding_key
+        return isinstance(kept, WrappedHidingKey) and (kept.block.provider, kept.block.name) == key
 
     async def unwrap(self) -> None:
         """Has the key service unwrap it, if none has yet. Raises KeyDenied or KeyUnavailable."""

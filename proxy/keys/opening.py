@@ -8,8 +8,9 @@ from typing import Final
 
 from kveil.protocol.envelope.header import KID_LENGTH
 from kveil.protocol.envelope.key_schedule import EPOCH_KEY_LENGTH
+from kveil.protocol.envelope.key_topic import KeyTopicCodec
 from kveil.proxy.admin.metrics import Metrics
-from kveil.proxy.config import Direction, Keys, KeyService, Mode, RecordKeys, Seal, Settings
+from kveil.proxy.config import Direction, KeyPer, Keys, KeyService, Mode, Seal, Settings, choices
 from kveil.proxy.keys.calls import KeyCalls
 from kveil.proxy.keys.errors import KeyDenied, KeySetupError, KeyUnavailable
 from kveil.proxy.keys.hiding import NOT_MADE, unwrap_hiding_key
@@ -17,6 +18,7 @@ from kveil.proxy.keys.keyfile import WrappedHidingKey
 from kveil.proxy.keys.provider import KeyContext, KeyDescription, KeyProvider
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
 from kveil.proxy.keys.realm import Realm, open_realm
+from kveil.proxy.keys.record_keys import RecordKeys
 from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.log import get_logger
 from kveil.proxy.policy import PROVIDER_IDS, KeyRef, Policy
@@ -41,6 +43,13 @@ def open_key_ring(settings: Settings, policy: Policy, metrics: Metrics) -> KeyRi
     if not settings.keys.unwrap_cache_seconds:
         _log.warning("keys_asked_for_at_each_use", why="keys.unwrap_cache_seconds is 0, so an outage stops all reading")
     return KeyRing(providers, realm, settings.keys, settings.limits, metrics=metrics)
+
+
+def open_record_keys(settings: Settings, policy: Policy, keys: KeyRing) -> RecordKeys | None:
+    """The epoch keys of record keys, None where no rule asks for any. Raises KeySetupError."""
+    if not policy.any_record_keys:
+        return None
+    return RecordKeys(keys, KeyTopicCodec(keys.hiding_secret, realm=keys.realm), settings.limits)
 
 
 def check_keys(settings: Settings, policy: Policy) -> Realm:
@@ -107,7 +116,8 @@ def _check_realm(settings: Settings, realm: Realm, providers: Mapping[int, KeyPr
         msg = f"the key-hiding key in {settings.keys.path} was wrapped by {key}, and neither keys nor a rule names that"
         raise KeySetupError(msg)
     for place, rule in enumerate(settings.topics if hiding is None else ()):
-        if rule.seal is not Seal.NONE and rule.mode is Mode.RECORD and rule.keys is RecordKeys.HIDDEN:
+        hides = rule.keys is choices.RecordKeys.HIDDEN or rule.key_per is KeyPer.RECORD_KEY
+        if rule.seal is not Seal.NONE and rule.mode is Mode.RECORD and hides:
             msg = f"topics[{place}].mode: {NOT_MADE}"
             raise KeySetupError(msg)
 

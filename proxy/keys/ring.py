@@ -103,6 +103,14 @@ class KeyRing:
         """What hides the keys of the topic's records in record mode, or None: `unwrap_hiding_key` is needed."""
         return self._hiding.find(topic)
 
+    def hiding_secret(self) -> bytes:
+        """The key-hiding key itself. Raises KeyUnavailable before `unwrap_hiding_key`."""
+        return self._hiding.secret()
+
+    def wraps_hiding_key(self, key: KeyRef) -> bool:
+        """Whether the key-hiding key is kept wrapped by this key, and would be lost with it."""
+        return self._hiding.is_wrapped_by(key)
+
     async def unwrap_hiding_key(self) -> None:
         """Makes `hiding_key` have an answer. Raises KeyDenied or KeyUnavailable."""
         await self._hiding.unwrap()
@@ -128,6 +136,18 @@ class KeyRing:
         self._opened.put((topic, kid, block), key, now)
         audit("key.created", topic, kid=kid.hex(), key=str(rule.key), version=block.version)
         return key
+
+    async def make_key(self, topic: str, key: KeyRef) -> EpochKey:
+        """A new key of `topic` that seals nothing by itself, as if it had been unwrapped just now.
+
+        :raises KeyDenied, KeyUnavailable: it can't be made.
+        """
+        asked = self._clock()
+        secret, kid, block = await self._wrapped(topic, key)
+        made = EpochKey(secret=secret, realm=self.realm, topic=topic, kid=kid, block=block)
+        self._opened.put((topic, kid, block), made, asked)
+        audit("key.created", topic, kid=kid.hex(), key=str(key), version=block.version)
+        return made
 
     async def _renew_lease(self, topic: str, key: KeyRef) -> None:
         """Wraps a secret that nothing is sealed with: that takes the same right, and names the primary version."""

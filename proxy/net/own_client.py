@@ -18,6 +18,7 @@ from kveil.proxy.context import Connection, Shared
 from kveil.proxy.errors import QuestionFailed
 from kveil.proxy.net.relay import Relay
 from kveil.proxy.net.upstream import Upstream
+from kveil.proxy.policy import OWN_PRINCIPAL
 
 ANSWER_SECONDS = 30.0
 """As long as clients wait."""
@@ -110,6 +111,7 @@ async def own_client(shared: Shared, node_id: int | None = None) -> AsyncIterato
         ports=_AnyNode(),
         host="localhost",
         node_id=node_id,
+        principal=OWN_PRINCIPAL,
     )
     relay = Relay(connection, Upstream(shared.settings), owner)
     await asyncio.get_running_loop().connect_accepted_socket(lambda: relay.client, far)
