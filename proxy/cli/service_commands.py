@@ -1,5 +1,6 @@
 """What an operator types at each key service: the proxy itself may use keys there, and no more."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kveil.proxy.config import KeyService
@@ -20,10 +21,7 @@ def rotation(service: KeyService, name: str, keys: "Keys") -> str:
         case KeyService.AZURE:
             command = f"az keyvault key rotate --id {_azure(keys)}/keys/{name}"
         case KeyService.PKCS11:
-            return (
-                f"make a key under a new label in the token, name it in `key` where {name} stands, and put {name} into "
-                "`accept_keys`; then restart the proxies"
-            )
+            command = f"pkcs11-tool --login --keygen --key-type AES:32 --label {name} --id GREATER_ID --usage-wrap"
         case _:
             command = f"rotate {name} in the service that {keys.provider} speaks to"
     return f"{command}\n{_NOTICED.format(seconds=f'{keys.seal_lease_seconds:g}')}"
@@ -44,13 +42,43 @@ def destruction(service: KeyService, name: str, keys: "Keys") -> str:
         case KeyService.AZURE:
             command = f"az keyvault key delete --id {_azure(keys)}/keys/{name}, then az keyvault key purge"
         case KeyService.PKCS11:
-            command = f"pkcs11-tool --login --delete-object --type secrkey --label {name}"
+            command = f"pkcs11-tool --login --delete-object --type secrkey --label {name} --id ID   (each of them)"
         case _:
             command = f"destroy {name} in the service that {keys.provider} speaks to"
     return (
         f"{command}\nWhat it sealed opens no more then: proxies that have opened it keep what they have unwrapped for "
         f"keys.unwrap_cache_seconds ({keys.unwrap_cache_seconds:g}), or until they are restarted."
     )
+
+
+def destruction_of(service: KeyService, name: str, versions: Sequence[str], keys: "Keys") -> str:
+    """How older versions of a key are destroyed there, for a person to look at and run."""
+    match service:
+        case KeyService.VAULT:
+            path = f"{_mount(keys)}/keys/{name}"
+            least = max((int(one) for one in versions if one.isdecimal()), default=0) + 1
+            return (
+                f"  bao write {path}/config min_decryption_version={least} min_encryption_version={least}\n"
+                f"  bao write {path}/trim min_available_version={least}"
+            )
+        case KeyService.AWS:
+            return (
+                "  aws kms schedule-key-deletion --pending-window-in-days 7 --key-id OLD_KEY_ID\n"
+                f"with the id of the key that {name} stood for before. AWS never destroys a version that it rotated by "
+                "itself: the new version must be a new key"
+            )
+        case KeyService.GCP:
+            command = f"  gcloud kms keys versions destroy {{}} --key {name} --keyring {_key_ring(keys)}"
+        case KeyService.AZURE:
+            return (
+                f"  az keyvault key delete --id {_azure(keys)}/keys/{name}, then az keyvault key purge\n"
+                "once all proxies name another key: Azure deletes a key with all its versions"
+            )
+        case KeyService.PKCS11:
+            command = f"  pkcs11-tool --login --delete-object --type secrkey --label {name} --id {{}}"
+        case _:
+            command = f"  version {{}} of key {name}, where it is kept"
+    return "\n".join(command.format(version or "OLD_ID") for version in versions)
 
 
 _NOTICED = "Proxies notice within keys.seal_lease_seconds ({seconds}), or at once by SIGHUP; older versions still open."

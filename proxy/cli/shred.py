@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from kveil.proxy.cli import options
-from kveil.proxy.cli.destruction import destroy_command
 from kveil.proxy.cli.options import Flags, settings_from
 
 if TYPE_CHECKING:
@@ -135,6 +134,7 @@ async def _finish(settings: "Settings", *, yes: bool) -> int:
 
 async def _is_destroyed(settings: "Settings", work: "Finish", destruction: "Destruction", *, yes: bool) -> bool:
     """Whether the old versions unwrap nothing any more. Those of a key file are taken out, if the user agrees."""
+    from kveil.proxy.cli.service_commands import destruction_of
     from kveil.proxy.config import KeyService
     from kveil.proxy.policy import SERVICES
 
@@ -148,7 +148,7 @@ async def _is_destroyed(settings: "Settings", work: "Finish", destruction: "Dest
         typer.echo(f"Took version {versions} of key {key.name} out of {settings.keys.path}.\n{COPIES}")
         alive = await work.check_destroyed()
     if alive:
-        command = destroy_command(settings.keys, key, alive)
+        command = destruction_of(SERVICES[key.provider], key.name, alive, settings.keys)
         _say(
             f"the erasure is NOT finished: key {key} still unwraps what its version {versions} wrapped. All others' "
             f"keys are moved already. Destroy the old version for good:\n\n{command}\n\nand run this again"

@@ -3,11 +3,10 @@
 import pytest
 import yaml
 
-from kveil.proxy.cli.destruction import destroy_command
+from kveil.proxy.cli.service_commands import destruction_of
 from kveil.proxy.config import Keys
-from kveil.proxy.config.key_services import Gcp, Vault
 from kveil.proxy.net import erasure
-from kveil.proxy.policy import KeyRef
+from kveil.proxy.policy import SERVICES
 from tests.support.key_log import KeyTopic
 
 RULE = {"match": "people", "mode": "record", "key": "eu", "key_per": "record_key"}
@@ -111,16 +110,16 @@ def test_without_such_a_rule(kveil, config):
     [
         (2, ["1", "2"], ["transit-2/keys/eu/config min_decryption_version=3", "eu/trim min_available_version=3"]),
         (3, ["x"], ["schedule-key-deletion"]),
-        (4, ["1", "2"], ["destroy 1 --key projects/p/keyRings/r/cryptoKeys/eu", "destroy 2 --key"]),
-        (5, ["x"], ["keyvault key purge", "--name eu"]),
+        (4, ["1", "2"], ["destroy 1 --key eu --keyring projects/p/keyRings/r", "destroy 2 --key"]),
+        (5, ["x"], ["keyvault key purge", "/keys/eu"]),
         (6, ["01"], ["--delete-object", "--label eu --id 01"]),
         (128, ["7"], ["version 7 of key eu"]),
     ],
 )  # fmt: skip
 def test_what_destroys_a_services_key(provider, versions, words):
-    keys = Keys(
-        vault=Vault.model_construct(mount="transit-2"), gcp=Gcp.model_construct(key_ring="projects/p/keyRings/r")
-    )
-    said = destroy_command(keys, KeyRef(provider, "eu"), versions)
+    approle = {"role_id": "a", "secret_id": "env:HOME"}
+    vault = {"address": "https://vault.example.net", "mount": "transit-2", "approle": approle}
+    keys = Keys.model_validate({"vault": vault, "gcp": {"key_ring": "projects/p/keyRings/r"}})
+    said = destruction_of(SERVICES[provider], "eu", versions, keys)
     for word in words:
         assert word in said
