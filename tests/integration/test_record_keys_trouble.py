@@ -75,12 +75,13 @@ def test_a_cluster_that_wants_a_login(kafka_sasl: Cluster, keys: Path, topic: st
         assert librdkafka_read(proxy.bootstrap, people) == numbered(records(b"alice"))
 
 
-def test_a_key_topic_that_is_not_compacted(kafka: Cluster, keys: Path, topic: str):
+def test_a_key_topic_that_is_not_compacted(keys: Path, topic: str):
     """Its entries would be deleted by their age: it isn't used until that is mended."""
     people = f"people-{topic}"
-    kafka.create_topic(people)
-    kafka.create_topic(KEY_TOPIC)
-    with kveil_proxy(kafka.bootstrap, keys=keys, topics=[RULE]) as proxy:
+    with kafka_cluster() as kafka, kveil_proxy(kafka.bootstrap, keys=keys, topics=[RULE], start=False) as proxy:
+        kafka.create_topic(people)
+        kafka.create_topic(KEY_TOPIC)
+        proxy.start()
         line = proxy.wait_for_event("key_topic_unread")
         assert "cleanup.policy must be compact" in line["reason"]
         with RawClient(proxy.bootstrap) as client:
@@ -90,4 +91,3 @@ def test_a_key_topic_that_is_not_compacted(kafka: Cluster, keys: Path, topic: st
         sender.send(records(b"alice")[0])
         sender.flush()
         assert not sender.errors
-    kafka.delete_topic(KEY_TOPIC)
