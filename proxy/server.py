@@ -11,7 +11,8 @@ import uvloop
 
 from kveil.proxy import log
 from kveil.proxy.addresses import Brokers
-from kveil.proxy.admin.metrics import Metrics
+from kveil.proxy.admin.metrics import Metrics, for_log
+from kveil.proxy.admin.survey import Survey
 from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Settings
 from kveil.proxy.context import Connection, Shared
@@ -52,7 +53,7 @@ async def _serve(shared: Shared) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
     loop.add_signal_handler(signal.SIGHUP, server.reload)
-    loop.add_signal_handler(signal.SIGUSR1, lambda: _log.info("metrics", **shared.metrics.samples()))
+    loop.add_signal_handler(signal.SIGUSR1, lambda: _log.info("metrics", **for_log(server.survey.samples())))
     await server.run(Accepting(shared.settings, shared.keys.realm))
 
 
@@ -98,16 +99,20 @@ class Server:
         self._relays: dict[Relay, Callable[[], None]] = {}
         """Each with who wants to know when it has ended."""
         self._connections = 0
+        self.survey = Survey(shared, self._upstream.credentials, self._relays)
+        """What can be told of this process."""
         self._empty = asyncio.Event()
         self._stopping = asyncio.Event()
 
     async def run(self, source: Source) -> None:
         """Serve until told to stop, then drain."""
         source.start(self.take)
+        self.survey.start()
         gc.freeze()  # what start-up made stays: the garbage collector is not to look at it
         await self._stopping.wait()
         source.close()
         await self.drain()
+        self.survey.stop()
         await self._shared.keys.close()
 
     def stop(self) -> None:

@@ -190,7 +190,7 @@ class FetchedRecords:
             try:
                 opened = self._open(batch, room)
                 if batch.sealed is not None:
-                    metrics.count_opened(batch.sealed.header.record_count, opened)
+                    metrics.count_opened(self._topic, batch.sealed.header.record_count, opened)
                 pieces += opened
             except KeyUnavailable as error:
                 if pieces and not whole:

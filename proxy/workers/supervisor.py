@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from kveil.proxy import log
-from kveil.proxy.admin.metrics import MetricsSum
+from kveil.proxy.admin.metrics import MetricsSum, for_log
 from kveil.proxy.config import Settings
 from kveil.proxy.net.doors import Arrival
 from kveil.proxy.process import keep_freed_memory, take_open_files
@@ -216,4 +216,4 @@ class Supervisor:
             }
             for worker in self._crew.workers
         ]
-        _log.info("metrics", **self._metrics.samples(), workers=workers)
+        _log.info("metrics", **for_log(self._metrics.samples()), workers=workers)

@@ -120,7 +120,7 @@ class _Worker:
             await asyncio.sleep(REPORT_SECONDS)
 
     def _report(self) -> None:
-        self._link.tell("report", cpu_seconds=time.process_time(), samples=self._shared.metrics.samples())
+        self._link.tell("report", cpu_seconds=time.process_time(), samples=self._server.survey.samples())
 
 
 def _end_at_once() -> None:
