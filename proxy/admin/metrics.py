@@ -11,7 +11,7 @@ Samples are flat, `{'kveil_requests_total{api="Produce"}': 12}`, so that they ca
 import time
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -184,6 +184,11 @@ class MetricsSum:
         for name, value in self._latest.pop(process, {}).items():
             if family_of(name).kind is not Kind.GAUGE:
                 self._gone[name] = self._gone.get(name, 0) + value
+
+    def totals(self, names: Sequence[str]) -> list[float]:
+        """Return the sums of these counters, 0 for those that nobody has."""
+        several = [self._gone, *self._latest.values()]
+        return [sum(samples.get(name, 0) for samples in several) for name in names]
 
     def samples(self) -> dict[str, float]:
         """Return what all have counted together, and of gauges what `catalogue` says."""

@@ -29,6 +29,7 @@ from kveil.proxy.config.layers import Override
 from kveil.proxy.config.listeners import Listener, ListenerSasl, ListenerTls
 from kveil.proxy.config.loading import load, load_keys, load_listeners
 from kveil.proxy.config.models import (
+    Admin,
     BrokerPorts,
     Limits,
     Log,
@@ -45,6 +46,7 @@ from kveil.proxy.config.values import TOPIC_PLACE, ForwardProxy, HostPort, KeyNa
 __all__ = [
     "TOPIC_PLACE",
     "Addressing",
+    "Admin",
     "BrokerPorts",
     "Compress",
     "ConfigError",
