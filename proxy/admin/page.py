@@ -6,7 +6,6 @@ Everything is drawn here. The script only fetches, so the page says the same wit
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from html import escape
 from typing import Any, Final
 
@@ -116,9 +115,9 @@ def _tiles(samples: Mapping[str, float], course: figures.Course) -> str:
         (
             "Connections",
             figures.in_thousands(samples["kveil_connections_open"]),
-            f"{figures.in_thousands(samples.get('kveil_requests_in_flight', 0))} requests in flight",
+            f"in flight: {figures.in_thousands(samples.get('kveil_requests_in_flight', 0))}",
         ),
-        ("Refused", figures.in_thousands(refused), "partitions" if refused else "nothing so far"),
+        ("Refused", figures.in_thousands(refused), "partitions so far" if refused else "nothing so far"),
     ]
     return "".join(
         f'<div class="tile"><p>{name}</p><p class="number{" bad" if name == "Refused" and refused else ""}">{value}</p>'
@@ -206,21 +205,26 @@ def _keys(samples: Mapping[str, float], readiness: Mapping[str, Any]) -> str:
 
 def _refusals(statuses: Sequence[Mapping[str, Any]]) -> str:
     refusals = sorted((one for status in statuses for one in status["refusals"]), key=lambda one: -one["at"])
+    alike: dict[tuple[str | None, int, str, str], list[float]] = {}
+    for one in refusals:
+        alike.setdefault((one["topic"], one["partition"], one["error"], one["reason"]), []).append(one["at"])
     rows = [
         [
-            datetime.fromtimestamp(one["at"], UTC).strftime("%H:%M:%S" if _is_today(one["at"]) else "%Y-%m-%d %H:%M"),
-            f"<b>{escape(one['topic'] or '(unknown)')}</b>/{one['partition']}",
-            f'<span class="tag bad">{escape(one["error"])}</span>',
-            escape(one["reason"]),
+            _clock(times[0]),
+            f"<b>{escape(topic or '(unknown)')}</b>/{partition}",
+            f'<span class="tag bad">{escape(error)}</span>',
+            escape(reason),
+            str(len(times)),
         ]
-        for one in refusals[:20]
+        for (topic, partition, error, reason), times in alike.items()
     ]
-    heads = ["When", "Topic and partition", "The client was told", "Why"]
+    heads = ["Last", "Topic and partition", "The client was told", "Why", "#Of the latest"]
     return _table("Recent refusals", heads, rows, "Nothing was refused.")
 
 
-def _is_today(at: float) -> bool:
-    return time.gmtime(at)[:3] == time.gmtime()[:3]
+def _clock(at: float) -> str:
+    is_today = time.gmtime(at)[:3] == time.gmtime()[:3]
+    return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M", time.gmtime(at))
 
 
 def _rules(settings: Settings) -> str:

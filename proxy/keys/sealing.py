@@ -67,6 +67,7 @@ class Epochs:
         return {
             topic: EpochInUse(epoch.key.block.name, epoch.key.block.version, now - epoch.since)
             for topic, epoch in self._by_topic.items()
+            if not epoch.is_spent(now, self._age_seconds)
         }
 
     def note_use(self, key: EpochKey, nbytes: int) -> None:
