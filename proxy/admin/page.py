@@ -35,11 +35,11 @@ _SHELL: Final = """<!doctype html>
 <section aria-label="Now" id="tiles" class="tiles">{tiles}</section>
 <section class="half"><h2>Throughput</h2><div id="throughput">{throughput}</div></section>
 <section class="half"><h2>Added latency, 99th percentile</h2><div id="latency">{latency}</div></section>
-<section><h2>Topics</h2><div id="topics" class="scroll">{topics}</div></section>
-<section class="half"><h2>Clients</h2><div id="clients" class="scroll">{clients}</div></section>
-<section class="half"><h2>Keys and cluster</h2><div id="keys" class="scroll">{keys}</div></section>
-<section><h2>Recent refusals</h2><div id="refusals" class="scroll">{refusals}</div></section>
-<section><h2>Rules</h2><div class="scroll">{rules}</div></section>
+<section><h2>Topics</h2><div id="topics" class="scroll" role="region" aria-label="Topics" tabindex="0">{topics}</div></section>
+<section class="half"><h2>Clients</h2><div id="clients" class="scroll" role="region" aria-label="Clients" tabindex="0">{clients}</div></section>
+<section class="half"><h2>Keys and cluster</h2><div id="keys" class="scroll" role="region" aria-label="Keys and cluster" tabindex="0">{keys}</div></section>
+<section><h2>Recent refusals</h2><div id="refusals" class="scroll" role="region" aria-label="Recent refusals" tabindex="0">{refusals}</div></section>
+<section><h2>Rules</h2><div class="scroll" role="region" aria-label="Rules" tabindex="0">{rules}</div></section>
 </main>
 <footer><p>Times are UTC. <a href="/metrics">Metrics</a> · <a href="/config">Settings</a> · <a href="/readyz">Readiness</a></p></footer>
 </body>
@@ -218,7 +218,7 @@ def _refusals(statuses: Sequence[Mapping[str, Any]]) -> str:
         ]
         for (topic, partition, error, reason), times in alike.items()
     ]
-    heads = ["Last", "Topic and partition", "The client was told", "Why", "#Of the latest"]
+    heads = ["Last", "Topic and partition", "The client was told", "Why", "#Times"]
     return _table("Recent refusals", heads, rows, "Nothing was refused.")
 
 
@@ -239,8 +239,9 @@ def _rules(settings: Settings) -> str:
         for rule in settings.topics
     ]
     rows += [[f"<b>{preset}</b>", '<span class="tag warn">plain</span>', NONE] for preset in settings.presets]
-    default = ["every other topic", '<span class="tag">sealed, auto</span>', escape(str(settings.keys.default))]
-    return _table("Rules, the first that matches decides", ["Match", "How", "Key"], [*rows, default], "")
+    if all(rule.match != "*" for rule in settings.topics):
+        rows.append(["every other topic", '<span class="tag">sealed, auto</span>', escape(str(settings.keys.default))])
+    return _table("Rules, the first that matches decides", ["Match", "How", "Key"], rows, "")
 
 
 def _table(caption: str, heads: Iterable[str], rows: Sequence[Sequence[str]], empty: str) -> str:
