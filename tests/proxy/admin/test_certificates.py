@@ -24,7 +24,7 @@ def certificate(path: Path, until: datetime) -> Path:
     return path
 
 
-@pytest.mark.parametrize("year", [1999, 2030, 2049, 2050, 2100])  # written in two digits up to 2049
+@pytest.mark.parametrize("year", [1950, 1999, 2030, 2049, 2050, 2100])  # written in two digits up to 2049
 def test_years(tmp_path, year):
     until = datetime(year, 6, 5, 4, 3, 2, tzinfo=UTC)
     assert expiry_of(certificate(tmp_path / "c.pem", until)) == until.timestamp()

@@ -58,7 +58,7 @@ class TestCourse:
 
     def test_latency_is_of_what_was_new(self):
         slow, both = buckets(3), buckets(3, *[0.0007] * 500)
-        found = figures.course([point(2 * at, seal=slow) for at in range(6)] + [point(12, seal=both)])
+        found = figures.course([point(0), *(point(2 * at, seal=slow) for at in range(1, 7)), point(14, seal=both)])
         assert found.seal_p99[-1] <= 0.001
         assert found.seal_p99[-2] is None
         assert found.open_p99[-1] is None

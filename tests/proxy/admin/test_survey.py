@@ -32,6 +32,15 @@ def test_keys_and_requests(converse):
     assert exposition(samples)
 
 
+def test_keys_that_seal_no_more(converse):
+    """Of a topic that nobody produces to any longer."""
+    talk = converse(topics=[{"match": "*", "mode": "batch"}])
+    talk.client(PRODUCE, 9, produced({"t": {0: client_batch(1)}}))
+    talk.clock.now += 25 * 3600
+    samples = Survey(talk.shared, None, ()).samples()
+    assert samples['kveil_cache_entries{cache="epoch_keys"}'] == samples["kveil_epoch_key_age_seconds"] == 0
+
+
 def test_certificates_of_its_own(tmp_path):
     authority = CertificateAuthority(tmp_path / "ca")
     made = authority.issue("kveil")
