@@ -99,7 +99,7 @@ FAMILIES: Final = (
         "kveil_token_expiry_timestamp_seconds",
         _GAUGE,
         (),
-        "When the bearer token for the cluster expires, as Unix time. It is renewed before.",
+        "When the bearer token for the cluster expires, as Unix time. The next login renews it.",
         min,
     ),
     Family("kveil_cpu_seconds_total", _COUNTER, (), "Processor time that was used."),
