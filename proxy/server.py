@@ -6,8 +6,8 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import uvloop
 
@@ -20,7 +20,7 @@ from kveil.proxy.admin.survey import Survey
 from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Settings
 from kveil.proxy.context import Connection, Shared
-from kveil.proxy.keys.opening import open_key_ring
+from kveil.proxy.keys.opening import open_key_ring, open_record_keys
 from kveil.proxy.net.accepting import Accepting, Take
 from kveil.proxy.net.admin_socket import bind_admin
 from kveil.proxy.net.doors import Arrival
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _log = log.get_logger(__name__)
 
+_T = TypeVar("_T")
+
 
 def serve(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT, and return the exit code.
@@ -50,9 +52,9 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def run_loop(work: Coroutine[Any, Any, None]) -> None:
-    """Run an event loop until the work is done."""
-    uvloop.run(work)
+def run_loop(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run an event loop until the work is done, and return what came of it."""
+    return uvloop.run(work)
 
 
 async def _serve(shared: Shared) -> None:
@@ -107,11 +109,13 @@ def share(settings: Settings) -> Shared:
     """
     policy = Policy(settings)
     metrics = Metrics()
+    keys = open_key_ring(settings, policy, metrics)
     return Shared(
         settings=settings,
         policy=policy,
         metrics=metrics,
-        keys=open_key_ring(settings, policy, metrics),
+        keys=keys,
+        record_keys=open_record_keys(settings, policy, keys),
         brokers=Brokers(),
         budget=BufferBudget(settings.limits.buffered_bytes // settings.workers),
         topic_names=TopicNames(),
@@ -151,10 +155,15 @@ class Server:
         """Serve until told to stop, then drain."""
         source.start(self.take)
         self.survey.start()
-        gc.freeze()  # what start-up made stays: the garbage collector is not to look at it
-        await self._stopping.wait()
-        source.close()
-        await self.drain()
+        async with AsyncExitStack() as stack:
+            if self._shared.record_keys is not None:
+                from kveil.proxy.net.following import following  # a client of the cluster's, which few need
+
+                await stack.enter_async_context(following(self._shared, self._shared.record_keys))
+            gc.freeze()  # what start-up made stays: the garbage collector is not to look at it
+            await self._stopping.wait()
+            source.close()
+            await self.drain()
         self.survey.stop()
         await self._shared.keys.close()
 

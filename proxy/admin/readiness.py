@@ -58,7 +58,7 @@ class Readiness:
     async def _upstream_reason(self) -> str | None:
         """Return why no broker can be asked, None if one answered."""
         try:
-            async with asyncio.timeout(CHECK_SECONDS), own_client(self._shared, self._upstream) as client:
+            async with asyncio.timeout(CHECK_SECONDS), own_client(self._shared, upstream=self._upstream) as client:
                 await client.look()
         except TimeoutError:
             return f"no broker answered within {CHECK_SECONDS:g} s"
