@@ -2,22 +2,27 @@
 
 import asyncio
 import gc
+import os
 import signal
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import uvloop
 
 from kveil.proxy import log
 from kveil.proxy.addresses import Brokers
-from kveil.proxy.admin.metrics import Metrics
+from kveil.proxy.admin.metrics import Metrics, for_log
+from kveil.proxy.admin.overview import POINT_SECONDS, Overview
+from kveil.proxy.admin.status import status_of
+from kveil.proxy.admin.survey import Survey
 from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Settings
 from kveil.proxy.context import Connection, Shared
 from kveil.proxy.keys.opening import open_key_ring, open_record_keys
 from kveil.proxy.net.accepting import Accepting, Take
+from kveil.proxy.net.admin_socket import bind_admin
 from kveil.proxy.net.doors import Arrival
 from kveil.proxy.net.listening import Listening
 from kveil.proxy.net.relay import Relay
@@ -25,6 +30,9 @@ from kveil.proxy.net.upstream import Upstream
 from kveil.proxy.policy import Policy
 from kveil.proxy.process import keep_freed_memory, take_open_files
 from kveil.proxy.topics import SettingsCache, TopicNames
+
+if TYPE_CHECKING:
+    from kveil.proxy.admin.site import AdminSite, Look
 
 _log = log.get_logger(__name__)
 
@@ -55,8 +63,43 @@ async def _serve(shared: Shared) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
     loop.add_signal_handler(signal.SIGHUP, server.reload)
-    loop.add_signal_handler(signal.SIGUSR1, lambda: _log.info("metrics", **shared.metrics.samples()))
-    await server.run(Accepting(shared.settings, shared.keys.realm))
+    loop.add_signal_handler(signal.SIGUSR1, lambda: _log.info("metrics", **for_log(server.survey.samples())))
+    async with _admin_port(server, shared.settings):
+        await server.run(Accepting(shared.settings, shared.keys.realm))
+
+
+@asynccontextmanager
+async def _admin_port(server: "Server", settings: Settings) -> AsyncIterator[None]:
+    """Serve the admin port for the length of a block, if there is one.
+
+    :raises ConfigError: the port is taken.
+    """
+    sockets = bind_admin(settings)
+    if not sockets:
+        yield
+        return
+    overview = Overview(keeps_history=True)
+
+    def update() -> None:
+        overview.update(os.getpid(), server.survey.samples(), status_of(server.survey))
+
+    async def update_often() -> None:
+        while True:
+            update()
+            await asyncio.sleep(POINT_SECONDS)
+
+    async def look() -> dict[str, Any]:
+        update()
+        return overview.look()
+
+    site = server.admin_site(look)
+    await site.start(sockets)
+    updating = asyncio.get_running_loop().create_task(update_often())
+    try:
+        yield
+    finally:
+        updating.cancel()
+        await site.stop()
 
 
 def share(settings: Settings) -> Shared:
@@ -103,12 +146,15 @@ class Server:
         self._relays: dict[Relay, Callable[[], None]] = {}
         """Each with who wants to know when it has ended."""
         self._connections = 0
+        self.survey = Survey(shared, self._upstream.credentials, self._relays)
+        """What can be told of this process."""
         self._empty = asyncio.Event()
         self._stopping = asyncio.Event()
 
     async def run(self, source: Source) -> None:
         """Serve until told to stop, then drain."""
         source.start(self.take)
+        self.survey.start()
         async with AsyncExitStack() as stack:
             if self._shared.record_keys is not None:
                 from kveil.proxy.net.following import following  # a client of the cluster's, which few need
@@ -118,6 +164,7 @@ class Server:
             await self._stopping.wait()
             source.close()
             await self.drain()
+        self.survey.stop()
         await self._shared.keys.close()
 
     def stop(self) -> None:
@@ -130,6 +177,14 @@ class Server:
         self._shared.keys.reload()
         for listening in self._listening:
             listening.reload()
+
+    def admin_site(self, look: "Look") -> "AdminSite":
+        """Return what the admin port serves. `look` asks for what is known of all processes."""
+        from kveil.proxy.admin.readiness import Readiness
+        from kveil.proxy.admin.site import AdminSite  # an HTTP server, which few need
+
+        readiness = Readiness(self._shared, self._upstream, self._stopping.is_set)
+        return AdminSite(self._shared.settings, readiness, look)
 
     # Connections -------------------------------------------------------------------------------------------------
 

@@ -77,6 +77,8 @@ class Parked:
     failures: dict[Need, Exception] = field(default_factory=dict)
     read: dict[RecordsNeed, ReadRecords] = field(default_factory=dict)
     throttle_ms: int = 0
+    begun: float = 0.0
+    """When it came in."""
 
 
 class Session:
@@ -84,7 +86,9 @@ class Session:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self._metrics = connection.shared.metrics
         self._counts = connection.shared.metrics.requests
+        self._now = connection.shared.now
         self.to_broker: list[Buffer] = []
         self.to_client: list[Buffer] = []
         self.parked_request: Parked | None = None
@@ -98,6 +102,11 @@ class Session:
         self._questions = 0
         self._begun: tuple[_Entry, memoryview, Iterator[None]] | None = None
         """A large answer and the steps that are left of opening it. Its frame must stay as it is until then."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests wait for their answer."""
+        return len(self._in_flight)
 
     @property
     def is_idle(self) -> bool:
@@ -148,7 +157,10 @@ class Session:
             self.connection.client_id = header.client_id
         rewrite = exchange_type(header.api_key, self.connection)
         if rewrite is not None:
-            return self._start(rewrite(frame, header, self.connection))
+            exchange = rewrite(frame, header, self.connection)
+            if exchange.SEALS:
+                exchange.begun = self._now()
+            return self._start(exchange)
         self._forward(frame, _Entry(correlation_id=header.correlation_id))
         return None
 
@@ -178,9 +190,12 @@ class Session:
                 header=exchange.header,
                 failures=exchange.failures,
                 throttle_ms=exchange.throttle_ms,
+                begun=exchange.begun,
             )
             return self.parked_request
         outcome = exchange.request()
+        if exchange.SEALS:
+            self._metrics.seal_seconds.observe(self._now() - exchange.begun)
         if isinstance(outcome, Answer):
             self._in_flight.append(_Entry(correlation_id=None, answer=outcome.frame))
             self._answer_own()
@@ -219,6 +234,7 @@ class Session:
         exchange = rewrite(parked.frame, parked.header, self.connection)
         exchange.failures = parked.failures
         exchange.throttle_ms = parked.throttle_ms
+        exchange.begun = parked.begun
         return self._start(exchange)
 
     def ask(self, api_key: int, version: int, values: Mapping[str, Any], on_answer: OnAnswer) -> None:
@@ -251,6 +267,8 @@ class Session:
             entry.question(frame)
             self._answer_own()
             return None
+        if entry.exchange is not None:
+            entry.exchange.begun = self._now()
         self._respond(entry, frame)
         self._answer_own()
         return self.parked_response
@@ -276,6 +294,8 @@ class Session:
 
     def _finish(self, entry: _Entry, exchange: Exchange, frame: memoryview) -> None:
         pieces = exchange.response(frame)
+        if exchange.opens:
+            self._metrics.open_seconds.observe(self._now() - exchange.begun)
         self.to_client += write_frame([bytes(frame)] if pieces is None else pieces)
         if entry is self._holding:
             self._holding = None

@@ -108,6 +108,10 @@ class SettingsCache:
         self._entries: dict[str, tuple[float, TopicSettings]] = {}
         self._doubts: dict[str, float] = {}
 
+    def __len__(self) -> int:
+        """How many topics' settings are held, those included that are to be read again."""
+        return len(self._entries)
+
     def find(self, topic: str, now: float) -> TopicSettings | None:
         """Return the settings, None if they must be read (again). `now` is monotonic, in seconds."""
         entry = self._entries.get(topic)

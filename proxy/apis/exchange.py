@@ -11,8 +11,9 @@ from typing import ClassVar, NamedTuple
 from kveil.protocol.kafka.headers import RequestHeader
 from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.splice import Edit, FrozenShape, Walked, Walker, request_walker, response_walker
+from kveil.proxy.admin.metrics import Refusal
 from kveil.proxy.context import Connection
-from kveil.proxy.errors import CloseConnection
+from kveil.proxy.errors import CloseConnection, ErrorCode
 from kveil.proxy.needs import GiftNeed, Need, ReadRecords, RecordsNeed
 
 _MS_MAX = 2**31 - 1
@@ -49,6 +50,11 @@ class Exchange:
     RESPONSE: ClassVar[FrozenShape] = FrozenShape({})
     CARRIES_ADDRESSES: ClassVar[bool] = False
     """Whether the answer may hold brokers' addresses, so that fields unknown to the schema are dropped from it."""
+
+    SEALS: ClassVar[bool] = False
+    """Whether the request has records."""
+    begun: float = 0.0
+    """When the frame with records came in, by the shared clock."""
 
     def __init__(self, frame: memoryview, header: RequestHeader, connection: Connection) -> None:
         self.frame = frame
@@ -100,6 +106,16 @@ class Exchange:
         start, end = span
         throttle = int.from_bytes(frame[start:end], "big", signed=True) + self.throttle_ms
         return [Edit(start, end, [min(throttle, _MS_MAX).to_bytes(4, "big", signed=True)])]
+
+    @property
+    def opens(self) -> bool:
+        """Whether the answer has records."""
+        return False
+
+    def note_refusal(self, topic: str | None, partition: int, code: ErrorCode, reason: str) -> None:
+        """Count a partition that the proxy refuses."""
+        shared = self.connection.shared
+        shared.metrics.refused(code, Refusal(shared.unix_time(), topic, partition, code.name, reason))
 
     def topic_name(self, name: str | None, topic_id: bytes | None) -> str | None:
         """Return the topic's name, None for an id that isn't known."""

@@ -33,6 +33,8 @@ NO_RECORDS_HERE = "this listener is for producers: it hands out no records"
 class _Found(NamedTuple):
     """A partition of the answer that has records."""
 
+    place: tuple[str | None, int]
+    """Topic and partition."""
     error_span: tuple[int, int]
     records_span: tuple[int, int, int]
     records: FetchedRecords | Refused
@@ -61,6 +63,11 @@ class Fetch(Exchange):
         }
     )
     CARRIES_ADDRESSES = True
+
+    @property
+    def opens(self) -> bool:
+        """Whether the answer has records."""
+        return bool(self._found)
 
     def request_needs(self) -> Sequence[Need]:
         """Return the names of topics that the request has ids of, where they aren't known."""
@@ -116,7 +123,8 @@ class Fetch(Exchange):
             for index, error_span, (start, records_at, end) in partitions or ():
                 if is_forbidden or records_at < end:
                     records = fetched_records(opening, index, frame[records_at:end])
-                    yield _Found(error_span, (start, records_at, end), records)
+                    place = self.topic_name(name, topic_id), index
+                    yield _Found(place, error_span, (start, records_at, end), records)
 
     def response_steps(self) -> Iterator[None]:
         """Open the records ahead."""
@@ -139,7 +147,7 @@ class Fetch(Exchange):
         try:
             pieces = open_records(found.records, self._room)
         except Refused as error:
-            self.connection.shared.metrics.refusals[error.code] += 1
+            self.note_refusal(*found.place, error.code, str(error.__cause__ or error.reason))
             code = Edit(*found.error_span, [error.code.to_bytes(2, "big")])
             return [code, Edit(start, end, [write_bytes_length(0, compact=compact)])]
         return [Edit(start, end, [write_bytes_length(sum(map(len, pieces)), compact=compact), *pieces])]

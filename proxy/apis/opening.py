@@ -298,7 +298,7 @@ class FetchedRecords:
     def _count(self, batch: _Batch, opened: list[Buffer]) -> None:
         """Count what is delivered, and audit what is plain, once in a while for a partition."""
         if batch.sealed is not None:
-            self._connection.shared.metrics.count_opened(batch.sealed.header.record_count, opened)
+            self._connection.shared.metrics.count_opened(self._topic, batch.sealed.header.record_count, opened)
         elif batch.is_plain and batch.header is not None:
             log_limited(
                 partial(_audit_plain, self._topic),

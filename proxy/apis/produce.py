@@ -66,6 +66,7 @@ class Produce(Exchange):
         }
     )
     CARRIES_ADDRESSES = True
+    SEALS = True
 
     _refusals: tuple[Refusal, ...] = ()
     _order: tuple[tuple[str | bytes, tuple[int, ...]], ...] = ()
@@ -191,7 +192,7 @@ class Produce(Exchange):
     def _log_refusals(self, refusals: Sequence[Refusal]) -> None:
         names = {topic.place: topic.name for topic in self._topics}
         for refusal in refusals:
-            self.connection.shared.metrics.refusals[refusal.code] += 1
+            self.note_refusal(names[refusal.topic], refusal.partition, refusal.code, refusal.reason)
             log_limited(
                 self.connection.log.warning,
                 "produce_refused",

@@ -41,7 +41,7 @@ def seal_batch(
         connection.shared.keys.note_use(sealing.key, len(batch))
         size = len(batch)
         pieces = _seal_to_fit(batch, header, sealing, partition=partition, produce_version=produce_version)
-        connection.shared.metrics.count_sealed(header.record_count, size)
+        connection.shared.metrics.count_sealed(sealing.topic, header.record_count, size)
         return pieces
     except BatchRefused as error:
         raise Refused(ErrorCode(error.code), f"the batch is refused: {error}") from error

@@ -39,6 +39,7 @@ _PARTITIONS = FrozenShape({"topics": {"topic_id": Want.VALUE, "partitions": {"pa
 
 
 class _Found(NamedTuple):
+    place: tuple[str | None, int]
     error_span: tuple[int, int]
     records_span: tuple[int, int, int]
     acquired_span: tuple[int, int]
@@ -67,6 +68,11 @@ class ShareFetch(Exchange):
     CARRIES_ADDRESSES = True
 
     _refused: RefusedShares | None = None
+
+    @property
+    def opens(self) -> bool:
+        """Whether the answer has records."""
+        return bool(self._found)
 
     def request_needs(self) -> Sequence[Need]:
         """Return the names of the request's topics, where they aren't known."""
@@ -154,7 +160,8 @@ class ShareFetch(Exchange):
                 if records_span[1] == records_span[2]:
                     continue
                 records = fetched_records(opening, index, frame[records_span[1] : records_span[2]])
-                self._found.append(_Found(error_span, records_span, acquired_span, records))
+                place = self.topic_name(None, topic_id), index
+                self._found.append(_Found(place, error_span, records_span, acquired_span, records))
                 if isinstance(records, FetchedRecords):
                     needs.update(dict.fromkeys(records.needs(self.failures)))
         return list(needs)
@@ -186,7 +193,7 @@ class ShareFetch(Exchange):
             # A key that is denied may be allowed again, and until then each answer would count as a delivery.
             if error.code in _RETRIABLE or isinstance(error.__cause__, KeyDenied):
                 raise CloseConnection(f"acquired records can't be opened for now: {error.reason}") from error
-            self.connection.shared.metrics.refusals[error.code] += 1
+            self.note_refusal(*found.place, error.code, str(error.__cause__ or error.reason))
             return [
                 Edit(*found.error_span, [error.code.to_bytes(2, "big")]),
                 Edit(start, end, [write_bytes_length(0, compact=True)]),

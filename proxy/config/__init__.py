@@ -31,6 +31,7 @@ from kveil.proxy.config.layers import Override
 from kveil.proxy.config.listeners import Listener, ListenerSasl, ListenerTls
 from kveil.proxy.config.loading import load, load_key_settings, load_keys, load_listeners
 from kveil.proxy.config.models import (
+    Admin,
     BrokerPorts,
     Limits,
     Log,
@@ -47,6 +48,7 @@ from kveil.proxy.config.values import TOPIC_PLACE, ForwardProxy, HostPort, KeyNa
 __all__ = [
     "TOPIC_PLACE",
     "Addressing",
+    "Admin",
     "BrokerPorts",
     "Compress",
     "ConfigError",

@@ -9,8 +9,8 @@ from typing import Final
 from kveil.proxy.config.choices import Addressing
 from kveil.proxy.config.errors import Problem
 from kveil.proxy.config.listeners import Listener, ListenerTls
-from kveil.proxy.config.models import BrokerPorts, TopicRule
-from kveil.proxy.config.values import MAX_PORT, is_network
+from kveil.proxy.config.models import Admin, BrokerPorts, TopicRule
+from kveil.proxy.config.values import MAX_PORT, HostPort, is_network
 
 Check = Callable[..., Iterator[Problem]]
 LOCALHOST: Final = ("127.0.0.1", "::1")
@@ -38,8 +38,13 @@ def server_context(tls: ListenerTls) -> ssl.SSLContext:
 
 
 def hosts_of(listener: Listener) -> tuple[str, ...]:
-    """The hosts that a listener binds: localhost means either of the two loopback addresses."""
-    host = listener.address.host.lower()
+    """The hosts that a listener binds."""
+    return hosts_at(listener.address)
+
+
+def hosts_at(address: HostPort) -> tuple[str, ...]:
+    """The hosts that an address stands for: localhost means either of the two loopback addresses."""
+    host = address.host.lower()
     return LOCALHOST if host == "localhost" else (host,)
 
 
@@ -133,17 +138,36 @@ def _check_ports(listeners: tuple[Listener, ...], ports: BrokerPorts, nodes: dic
             text = f"needs ports {first} to {last}, and {MAX_PORT} is the last: lower it, or broker_ports.count"
             yield Problem(path=f"{here}.address", text=text)
             continue
-        own = f"{here}.nodes" if listener.nodes else "nodes"
-        wanted = [(port, f"{own}[{node}]") for node, port in (listener.nodes or nodes).items()]
-        if listener.addressing is Addressing.PORTS:
-            wanted = [*((port, f"{here}.address") for port in range(first, last + 1)), *wanted]
-        else:
-            wanted = [(first, f"{here}.address"), *wanted]
-        places = [(host, port, path) for port, path in wanted for host in hosts_of(listener)]
-        start = _first_loopback(listener)
-        if listener.addressing is Addressing.LOOPBACK and start is not None:
-            places += [(str(start + 1 + node), first, f"{here}.address") for node in range(ports.count)]
-        yield from _claim(places, here, taken)
+        yield from _claim(_places(listener, here, ports, nodes), here, taken)
+
+
+def _places(listener: Listener, here: str, ports: BrokerPorts, nodes: dict[int, int]) -> list[_Place]:
+    """What a listener binds. `here` is its path."""
+    first, last = listener.address.port, listener.address.port + ports.count
+    own = f"{here}.nodes" if listener.nodes else "nodes"
+    wanted = [(port, f"{own}[{node}]") for node, port in (listener.nodes or nodes).items()]
+    if listener.addressing is Addressing.PORTS:
+        wanted = [*((port, f"{here}.address") for port in range(first, last + 1)), *wanted]
+    else:
+        wanted = [(first, f"{here}.address"), *wanted]
+    places = [(host, port, path) for port, path in wanted for host in hosts_of(listener)]
+    start = _first_loopback(listener)
+    if listener.addressing is Addressing.LOOPBACK and start is not None:
+        places += [(str(start + 1 + node), first, f"{here}.address") for node in range(ports.count)]
+    return places
+
+
+def _check_admin(
+    admin: Admin, listeners: tuple[Listener, ...], ports: BrokerPorts, nodes: dict[int, int]
+) -> Iterator[Problem]:
+    address = admin.address
+    if address is None:
+        return
+    for place, listener in enumerate(listeners):
+        for host, port, path in _places(listener, f"listeners[{place}]", ports, nodes):
+            if port == address.port and any(_overlap(host, other) for other in hosts_at(address)):
+                yield Problem(path="admin.address", text=f"port {port} belongs to {path} already: choose another")
+                return
 
 
 def _claim(wanted: list[_Place], listener: str, taken: dict[int, list[tuple[str, str]]]) -> Iterator[Problem]:
@@ -171,4 +195,5 @@ LISTENER_CHECKS: Final[tuple[tuple[tuple[str, ...], Check], ...]] = (
     (("listeners", "broker_ports"), _check_addressing),
     (("listeners", "broker_ports", "nodes"), _check_nodes),
     (("listeners", "broker_ports", "nodes"), _check_ports),
+    (("admin", "listeners", "broker_ports", "nodes"), _check_admin),
 )

@@ -45,7 +45,7 @@ from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.listeners import Listener, NodeId, Port
 from kveil.proxy.config.logins import check_key, check_mechanism
 from kveil.proxy.config.section import Section as _Model
-from kveil.proxy.config.values import MAX_OFFSET, MAX_PARTITION, ForwardProxy, is_glob
+from kveil.proxy.config.values import MAX_OFFSET, MAX_PARTITION, ForwardProxy, HostPort, is_glob
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 PartitionIndex = Annotated[int, Field(ge=0, le=MAX_PARTITION)]
@@ -214,6 +214,23 @@ class Log(_Model):
     level: LogLevel = LogLevel.INFO
 
 
+class Admin(_Model):
+    """Where the proxy tells of itself: metrics, health, a status page. Off without an address."""
+
+    address: Address | None = None
+
+    @field_validator("address")
+    @classmethod
+    def _is_for_this_machine(cls, value: HostPort | None) -> HostPort | None:
+        if value is not None and not value.is_loopback:
+            msg = (
+                f"{value} can be reached from other machines, and asks nobody who they are: use a loopback address "
+                "such as 127.0.0.1 or [::1]"
+            )
+            raise ValueError(msg)
+        return value
+
+
 class Settings(_Model):
     """Everything that can be configured."""
 
@@ -228,6 +245,7 @@ class Settings(_Model):
     presets: Annotated[tuple[Preset, ...], list_or_commas] = ()
     skip: Annotated[tuple[SkippedRange, ...], list_or_commas] = ()
     workers: Annotated[int, Field(ge=1, le=limits.WORKERS_MOST)] = 1
+    admin: Admin = Admin()
     limits: Limits = Limits()
     log: Log = Log()
 

@@ -78,6 +78,11 @@ class Credentials:
         """The mechanism's name in the configuration."""
         return self._sasl.mechanism.value
 
+    @property
+    def token_expires_at(self) -> float | None:
+        """When the bearer token expires, by the clock that was given; None where there is none."""
+        return self._token.expires_at
+
     @asynccontextmanager
     async def attempt(self) -> AsyncIterator[Attempt]:
         """Log in once, with the secrets as they are now.

@@ -60,6 +60,11 @@ class SharedToken:
                     return await self._renewed()
         return token
 
+    @property
+    def expires_at(self) -> float | None:
+        """When the token expires, by the clock that was given; None where there is none."""
+        return None if self._token is None else self._asked_at + self._token.life_seconds
+
     def drop(self, token: Token) -> None:
         """Forget a token that a broker has refused."""
         if self._token is token:

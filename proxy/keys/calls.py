@@ -83,7 +83,8 @@ class _Line:
                     msg = f"{self._service} at {self._place} doesn't answer; it is asked again in a few seconds"
                     raise KeyUnavailable(msg)
                 try:
-                    return await self._try(call)
+                    with self._metrics.key_call(self._service, self._operation):
+                        return await self._try(call)
                 except KeyUnavailable:
                     if not tries_left:
                         raise

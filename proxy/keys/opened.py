@@ -32,6 +32,9 @@ class OpenedKeys:
         self._seconds = max(seconds, LEAST_SECONDS)
         self._keys: OrderedDict[Place, tuple[float, EpochKey]] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._keys)
+
     def get(self, place: Place, now: float) -> EpochKey | None:
         """The key of this envelope, if it is known and its time isn't over."""
         found = self._keys.get(place)
@@ -58,6 +61,9 @@ class RefusedKeys:
         self._seconds = seconds
         self._entries = entries
         self._errors: OrderedDict[bytes, tuple[float, Refusal]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._errors)
 
     def check(self, place: Place, now: float) -> None:
         """Raises what was raised a moment ago for this one, if anything was."""

@@ -11,7 +11,7 @@ lease, and a service that is down for less than the rest of a lease stops nothin
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from kveil.protocol.envelope.errors import Unopenable
 from kveil.protocol.envelope.header import KeyBlock
@@ -26,7 +26,7 @@ from kveil.proxy.keys.hiding import HidingKeys
 from kveil.proxy.keys.opened import OpenedKeys, Place, RefusalBudget, RefusedKeys
 from kveil.proxy.keys.provider import KeyContext, KeyProvider
 from kveil.proxy.keys.realm import Realm
-from kveil.proxy.keys.sealing import Epochs, Leases
+from kveil.proxy.keys.sealing import EpochInUse, Epochs, Leases
 from kveil.proxy.policy import KeyRef, Rule
 
 SECONDS_PER_HOUR: Final = 3600
@@ -34,6 +34,15 @@ SECONDS_PER_HOUR: Final = 3600
 LOOK_SECONDS: Final = 5.0
 # How soon a lease that couldn't be renewed is tried again while it still holds.
 RENEWAL_RETRY_SECONDS: Final = 10.0
+
+
+class KeySurvey(NamedTuple):
+    """What a ring holds: nothing secret."""
+
+    epochs: Mapping[str, EpochInUse]
+    """By topic: the keys that seal."""
+    opened: int
+    refused: int
 
 
 class KeyRing:
@@ -238,6 +247,11 @@ class KeyRing:
         return self._calls[provider]
 
     # Life --------------------------------------------------------------------------------------------------------
+
+    def survey(self) -> "KeySurvey":
+        """What is held now, for people and metrics."""
+        now = self._clock()
+        return KeySurvey(self._epochs.in_use(now), opened=len(self._opened), refused=len(self._refused))
 
     def reload(self) -> None:
         """Begins new epoch keys and looks for changed keys now, as SIGHUP asks."""

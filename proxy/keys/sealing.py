@@ -24,6 +24,14 @@ class Epoch:
         return now - self.since >= age_seconds or self.batches >= MAX_EPOCH_BATCHES or self.nbytes >= MAX_EPOCH_BYTES
 
 
+class EpochInUse(NamedTuple):
+    """What may be told of an epoch key: the key that wrapped it, and its age in seconds."""
+
+    key: str
+    version: str
+    age_seconds: float
+
+
 class Epochs:
     """The epoch of each topic. The number of topics is bounded by what clients may produce to."""
 
@@ -53,6 +61,14 @@ class Epochs:
     def end(self) -> None:
         """Seal no more with any of the keys."""
         self._by_topic.clear()
+
+    def in_use(self, now: float) -> dict[str, EpochInUse]:
+        """What seals, by topic."""
+        return {
+            topic: EpochInUse(epoch.key.block.name, epoch.key.block.version, now - epoch.since)
+            for topic, epoch in self._by_topic.items()
+            if not epoch.is_spent(now, self._age_seconds)
+        }
 
     def note_use(self, key: EpochKey, nbytes: int) -> None:
         """Counts one batch of `nbytes` plaintext. A key that was replaced meanwhile is counted no more."""

@@ -70,14 +70,21 @@ class OwnClient:
         :raises QuestionFailed: the cluster can't be asked, or doesn't answer.
         """
         if not self._versions:
-            answer = await self._ask(ApiKey.API_VERSIONS, 0, {})
-            self._versions = {row.api_key: (row.min_version, row.max_version) for row in answer.api_keys}
+            await self.look()
         row = API_TABLE[api_key]
         low, high = self._versions.get(api_key, (0, -1))
         version = min(high, row.max_version, most)
         if version < max(low, row.min_version):
             raise QuestionFailed(f"the cluster doesn't offer {row.name} in a version that is spoken here")
         return await self._ask(api_key, version, values)
+
+    async def look(self) -> None:
+        """Ask what the cluster speaks, which takes no right.
+
+        :raises QuestionFailed: the cluster can't be asked, or doesn't answer.
+        """
+        answer = await self._ask(ApiKey.API_VERSIONS, 0, {})
+        self._versions = {row.api_key: (row.min_version, row.max_version) for row in answer.api_keys}
 
     async def _ask(self, api_key: int, version: int, values: Mapping[str, Any]) -> Any:
         self._number += 1
@@ -100,8 +107,13 @@ class OwnClient:
 
 
 @asynccontextmanager
-async def own_client(shared: Shared, node_id: int | None = None) -> AsyncIterator[OwnClient]:
-    """Be a client for the length of a block: of any broker, or of the one that an answer has named."""
+async def own_client(
+    shared: Shared, node_id: int | None = None, upstream: Upstream | None = None
+) -> AsyncIterator[OwnClient]:
+    """Be a client for the length of a block: of any broker, or of the one that an answer has named.
+
+    A server gives its own `upstream`, which has its login.
+    """
     near, far = socket.socketpair()
     owner = _Alone()
     connection = Connection(
@@ -113,7 +125,7 @@ async def own_client(shared: Shared, node_id: int | None = None) -> AsyncIterato
         node_id=node_id,
         principal=OWN_PRINCIPAL,
     )
-    relay = Relay(connection, Upstream(shared.settings), owner)
+    relay = Relay(connection, upstream or Upstream(shared.settings), owner)
     await asyncio.get_running_loop().connect_accepted_socket(lambda: relay.client, far)
     reader, writer = await asyncio.open_connection(sock=near, limit=_READ_BYTES)
     try:

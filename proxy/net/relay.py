@@ -62,6 +62,16 @@ class Relay:
         self._login_timer: asyncio.TimerHandle | None = None
         """Runs until the client has logged in, where the listener asks for that."""
 
+    @property
+    def connection(self) -> Connection:
+        """Whose it is."""
+        return self._connection
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests wait for their answer."""
+        return self._session.in_flight
+
     def _new_leg(self) -> Leg:
         return Leg(self, self._frame_bytes, self._connection.shared.kept_buffers, self._share)
 

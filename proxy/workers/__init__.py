@@ -11,7 +11,8 @@ is its to hold: topic ids and their names (`shared_state`), and brokers' address
 | from the parent | with | means |
 |---|---|---|
 | `take` | number, place, node_id, host, and the socket | serve this client |
-| `answer` | number, and what was asked for | of `agree`, `give`, `names` or `given` |
+| `admin` | the socket | answer whoever asks at the admin port |
+| `answer` | number, and what was asked for | of `look`, `agree`, `give`, `names` or `given` |
 | `broker` | node_id, host, port | a broker is there now |
 | `drop` | topics | somebody changes these topics' settings |
 | `reload`, `drain` | | as SIGHUP and SIGTERM say |
@@ -20,7 +21,8 @@ is its to hold: topic ids and their names (`shared_state`), and brokers' address
 |---|---|---|
 | `ready` | realm | keys, certificates and users are loaded |
 | `ended` | number | a client is gone |
-| `report` | cpu_seconds, samples | once a second: its load and metrics since it started |
+| `report` | cpu_seconds, samples, status | once a second: its load and metrics since it started, what it tells people |
+| `look` | number | what is known of all workers, for the admin port |
 | `agree`, `give`, `names`, `given` | number, and what is asked | see `shared_state` |
 | `broker`, `drop` | as above | tell all |
 """

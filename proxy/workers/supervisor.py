@@ -11,7 +11,8 @@ from collections.abc import Callable
 from functools import partial
 
 from kveil.proxy import log
-from kveil.proxy.admin.metrics import MetricsSum
+from kveil.proxy.admin.metrics import for_log
+from kveil.proxy.admin.overview import Overview
 from kveil.proxy.config import Settings
 from kveil.proxy.net.doors import Arrival
 from kveil.proxy.process import keep_freed_memory, take_open_files
@@ -58,13 +59,13 @@ class Supervisor:
         self._settings = settings
         self._selector = selectors.DefaultSelector()
         self._balance = Balance()
-        self._reception = Reception(settings, self._selector, self._hand_over, lambda: len(self._balance))
+        self._reception = Reception(settings, self._selector, self._hand_over, lambda: len(self._balance), self._show)
         self._signals = Signals(stop=self._stop, reload=self._reload, report=self._report)
         self._crew = Crew(
             self._selector, run, hear=self._hear, lost=self._is_replaced, leave_behind=self._close_everything
         )
         self._state = SharedState()
-        self._metrics = MetricsSum()
+        self._overview = Overview(keeps_history=settings.admin.address is not None)
         self._realm = ""
         """As the first worker has said."""
         self._awaited = {_FIRST}
@@ -148,7 +149,7 @@ class Supervisor:
     def _is_replaced(self, worker: WorkerProcess, exit_code: int) -> bool:
         """Forget a worker that has ended, and return whether there is to be another one."""
         self._balance.remove(worker.number)
-        self._metrics.retire(worker.pid)
+        self._overview.retire(worker.pid)
         if self._signals.has_stopped:
             if not self._crew.workers:
                 self._exit_code = 0
@@ -168,12 +169,14 @@ class Supervisor:
                 self._balance.ended(values["number"])
             case "report":
                 self._balance.note_load(worker.number, values["cpu_seconds"], time.monotonic())
-                self._metrics.update(worker.pid, values["samples"])
+                self._overview.update(worker.pid, values["samples"], values.get("status"))
             case "broker":
                 self._state.brokers.hear(*endpoint_of(values))
                 self._crew.send_all(message.kind, **values)  # also to who says so: the parent's order counts
             case "drop":
                 self._crew.send_all(message.kind, **values)
+            case "look":
+                self._crew.send(worker, "answer", number=values["number"], answer=self._overview.look())
             case kind:
                 self._crew.send(worker, "answer", number=values["number"], answer=self._state.answer(kind, values))
 
@@ -192,6 +195,14 @@ class Supervisor:
         place = {"place": arrival.place, "node_id": arrival.node_id, "host": arrival.host}
         self._crew.send(worker, "take", sock=arrival.sock, number=connection, **place)
         return True
+
+    def _show(self, sock: socket.socket) -> None:
+        """Give who asks at the admin port to the worker that has been ready for longest."""
+        worker = next((one for one in self._crew.workers if one.number in self._balance.workers), None)
+        if worker is None:
+            sock.close()
+        else:
+            self._crew.send(worker, "admin", sock=sock)
 
     # Signals -----------------------------------------------------------------------------------------------------
 
@@ -216,4 +227,4 @@ class Supervisor:
             }
             for worker in self._crew.workers
         ]
-        _log.info("metrics", **self._metrics.samples(), workers=workers)
+        _log.info("metrics", **for_log(self._overview.samples()), workers=workers)

@@ -7,9 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from kveil.proxy import log
 from kveil.proxy.addresses import Brokers, Endpoint
+from kveil.proxy.admin.status import status_of
 from kveil.proxy.agreed_names import NAME_LENGTH, AgreedNames
 from kveil.proxy.config import Settings
 from kveil.proxy.keys.opening import check_keys
@@ -21,6 +23,9 @@ from kveil.proxy.topics import SettingsCache
 from kveil.proxy.workers.channel import Message
 from kveil.proxy.workers.link import ParentLink
 from kveil.proxy.workers.shared_state import MAX_HOST_LENGTH, NAMES_AT_ONCE, SharedNames, endpoint_of
+
+if TYPE_CHECKING:
+    from kveil.proxy.admin.site import AdminSite
 
 _log = log.get_logger(__name__)
 
@@ -55,14 +60,21 @@ class _Worker:
             topic_settings=SettingsCache(settings.limits.topic_settings_seconds, self._tell_dropped),
         )
         self._take: Take | None = None
+        self._site: AdminSite | None = None
+        self._visits: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Serve, then drain."""
         self._server = Server(self._shared)
+        if self._shared.settings.admin.address is not None:
+            self._site = self._server.admin_site(partial(self._link.ask, "look"))
+            await self._site.start()
         self._link.start()
         reporting = asyncio.get_running_loop().create_task(self._report_often())
         await self._server.run(self)
         reporting.cancel()
+        if self._site is not None:
+            await self._site.stop()
         self._report()
         await self._link.flushed()
 
@@ -84,6 +96,10 @@ class _Worker:
         match message.kind:
             case "take":
                 self._serve(message)
+            case "admin" if message.sock is not None and self._site is not None:
+                visit = asyncio.get_running_loop().create_task(self._site.take(message.sock))
+                self._visits.add(visit)
+                visit.add_done_callback(self._visits.discard)
             case "broker":
                 self._shared.brokers.hear(*endpoint_of(values))
             case "drop":
@@ -120,7 +136,9 @@ class _Worker:
             await asyncio.sleep(REPORT_SECONDS)
 
     def _report(self) -> None:
-        self._link.tell("report", cpu_seconds=time.process_time(), samples=self._shared.metrics.samples())
+        survey = self._server.survey
+        status = None if self._site is None else status_of(survey)
+        self._link.tell("report", cpu_seconds=time.process_time(), samples=survey.samples(), status=status)
 
 
 def _end_at_once() -> None:

@@ -34,7 +34,11 @@ def importers(library: str) -> set[str]:
         ("rich", ("proxy/cli/", "proxy/demo/")),
         ("structlog", "proxy/log.py"),
         ("fcntl", "proxy/private_file.py"),
-        ("aiohttp", ("proxy/credentials/token_endpoint.py", "proxy/keys/providers/vault_http.py")),
+        (
+            "aiohttp",
+            ("proxy/credentials/token_endpoint.py", "proxy/admin/site.py", "proxy/keys/providers/vault_http.py"),
+        ),
+        ("prometheus_client", "proxy/admin/exposition.py"),
         ("python_socks", "proxy/net/tunnel.py"),
         ("aws_msk_iam_sasl_signer", "proxy/credentials/msk.py"),
         ("azure", "proxy/keys/providers/azure"),

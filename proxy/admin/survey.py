@@ -1,0 +1,83 @@
+"""What a process can tell of itself now: its counters, and what is looked up only when somebody asks."""
+
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from kveil.proxy.admin.certificates import expiry_of
+from kveil.proxy.admin.lag import LoopLag
+from kveil.proxy.admin.metrics import sample_name
+from kveil.proxy.context import Connection, Shared
+from kveil.proxy.credentials import Credentials
+
+
+class Served(Protocol):
+    """One client's connection."""
+
+    @property
+    def connection(self) -> Connection:
+        """Whose it is."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests wait for their answer."""
+        ...
+
+
+class Survey:
+    """All of it, for one process. `credentials` are the proxy's own for the cluster, if it has any."""
+
+    def __init__(self, shared: Shared, credentials: Credentials | None, served: Collection[Served]) -> None:
+        self.shared = shared
+        self.served = served
+        self._credentials = credentials
+        self._lag = LoopLag()
+        self._certificates = dict(_certificates(shared))
+
+    def start(self) -> None:
+        """Watch the event loop from now on."""
+        self._lag.start()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._lag.stop()
+
+    def samples(self) -> dict[str, float]:
+        """Return every metric's samples."""
+        return {**self.shared.metrics.samples(), **self._gauges()}
+
+    def _gauges(self) -> dict[str, float]:
+        shared = self.shared
+        keys = shared.keys.survey()
+        sizes = {
+            "opened_keys": keys.opened,
+            "epoch_keys": len(keys.epochs),
+            "refused_keys": keys.refused,
+            "topic_settings": len(shared.topic_settings),
+        }
+        found: dict[str, float] = {
+            "kveil_requests_in_flight": sum(one.in_flight for one in self.served),
+            **{sample_name("kveil_cache_entries", cache=cache): size for cache, size in sizes.items()},
+            "kveil_epoch_key_age_seconds": max((epoch.age_seconds for epoch in keys.epochs.values()), default=0),
+            "kveil_event_loop_lag_seconds": self._lag.seconds,
+            "kveil_cpu_seconds_total": time.process_time(),
+        }
+        for certificate, path in self._certificates.items():
+            expiry = expiry_of(path)
+            if expiry is not None:
+                found[sample_name("kveil_certificate_expiry_timestamp_seconds", certificate=certificate)] = expiry
+        token_until = None if self._credentials is None else self._credentials.token_expires_at
+        if token_until is not None:
+            found["kveil_token_expiry_timestamp_seconds"] = shared.unix_time() + token_until - shared.now()
+        return found
+
+
+def _certificates(shared: Shared) -> Iterator[tuple[str, Path]]:
+    tls = shared.settings.upstream.tls
+    if tls is not None and tls.cert is not None:
+        yield "upstream", tls.cert
+    for listener in shared.settings.listeners:
+        if listener.tls is not None:
+            yield listener.label, listener.tls.cert
