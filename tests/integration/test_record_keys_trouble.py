@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import Record, Sender, librdkafka_produce, librdkafka_read, numbered
-from tests.support.kafka import Cluster
+from tests.support.kafka import Cluster, kafka_cluster
 from tests.support.proxy import Proxy, kveil, kveil_proxy
 from tests.support.raw_client import RawClient, batch
 from tests.support.security import Login
