@@ -9,7 +9,19 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 # In the order of `kveil --help`. Each is a module beside this one.
-COMMANDS: Final = ("run", "producer", "consumer", "keys", "users", "check", "doctor", "prepare", "demo", "version")
+COMMANDS: Final = (
+    "run",
+    "producer",
+    "consumer",
+    "keys",
+    "users",
+    "check",
+    "health",
+    "doctor",
+    "prepare",
+    "demo",
+    "version",
+)
 
 
 class LazyGroup(TyperGroup):
