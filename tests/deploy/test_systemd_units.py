@@ -68,14 +68,21 @@ def test_a_watchdog_leaves_no_copy_of_the_memory(name: str):
     assert seconds(Unit(name), "WatchdogSec") >= 10
 
 
-def test_both_are_alike_but_for_whose_configuration(name: str):
+def test_instances_are_users_of_their_own():
+    """By itself systemd names a dynamic user for the part before the @, the same for all."""
+    assert Unit("kveil@.service")["Service"]["User"] == "kveil-%i"
+
+
+def test_both_are_alike_but_for_whose_configuration():
     """What is mended in one must not be forgotten in the other."""
     one, each = ((UNITS / unit).read_text().partition("[Unit]")[2] for unit in ("kveil.service", "kveil@.service"))
+    own_user = "User=kveil-%i\n"
+    each = "".join(line for line in each.splitlines(keepends=True) if line != own_user and "Else all" not in line)
     for instance, alone in {
         " (%i)\n": "\n",
         "kveil/%i.yaml": "kveil/kveil.yaml",
         "kveil/%i.keys.json": "kveil/keys.json",
-        "kveil/%i\n": "kveil\n",
+        "kveil-%i\n": "kveil\n",
     }.items():
         assert instance in each
         each = each.replace(instance, alone)
