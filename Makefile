@@ -1,4 +1,5 @@
-# Everything a developer or CI needs. Only Python 3.11 or newer must be there; `make help` lists the targets.
+# Everything a developer or CI needs. Only Python 3.11 or newer must be there, and SoftHSM2 for tests where it can't be
+# installed by apt-get as root; `make help` lists the targets.
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test test-full test-fast demo bench lock install-systemd clean
+.PHONY: help setup softhsm lint format test test-full test-fast demo bench lock install-systemd clean
 .DELETE_ON_ERROR:
 
 help:  ## Say what there is
@@ -23,6 +24,11 @@ $(STAMP): pyproject.toml deploy/build_hook.py protocol/envelope/_record_loops.py
 	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
 	@touch $@
 
+# An HSM's token in software, for tests. No wheel has it, so it is the one thing that comes from the system.
+softhsm:
+	@command -v softhsm2-util >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends softhsm2; } \
+		|| { echo "Tests of keys by PKCS#11 need SoftHSM2: install it (on Debian: sudo apt-get install softhsm2)"; exit 2; }
 
 lint: setup  ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
@@ -34,14 +40,14 @@ format: setup  ## Put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint  ## Run checks, and all tests with a real Kafka but the long ones
+test: lint softhsm  ## Run checks, and all tests with a real Kafka but the long ones
 	$(BIN)/python -m pytest -m "not full" --cov --cov-report=term $(ARGS)
 
 test-full: test  ## Run everything: what takes minutes too, and what clients do on an older Kafka
 	$(BIN)/python -m pytest -m full $(ARGS)
 	TEST_KAFKA_VERSION=3.9.2 $(BIN)/python -m pytest -m "not kafka4" tests/integration/test_clients_*.py tests/integration/test_data_*.py
 
-test-fast: setup  ## Run the tests that need no broker
+test-fast: setup softhsm  ## Run the tests that need no broker
 	$(BIN)/python -m pytest -m "not broker" $(ARGS)
 
 demo: setup  ## Show it at work (KEEP=1 leaves it running, KAFKA=real uses Apache Kafka)

@@ -7,15 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from kveil.protocol.envelope import registry
+from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.kafka.framing import KeptBuffers
 from kveil.proxy.addresses import Brokers, Endpoint, LocalPlaces
 from kveil.proxy.admin.metrics import Metrics
 from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Direction, Settings
+from kveil.proxy.keys.record_keys import RecordKeys
 from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.listener_login import ListenerLogin
 from kveil.proxy.login import ClientSasl, Login, client_sasl
-from kveil.proxy.needs import OpeningKeyNeed
+from kveil.proxy.needs import HidingKeyNeed, OpeningKeyNeed
 from kveil.proxy.policy import Policy
 from kveil.proxy.sequences import RefusedSequences
 from kveil.proxy.topics import SettingsCache, TopicNames
@@ -28,10 +31,12 @@ class Shared:
     settings: Settings
     policy: Policy
     keys: KeyRing
+    record_keys: RecordKeys | None = None
+    """None where no rule gives record keys epoch keys of their own."""
     brokers: Brokers
     topic_names: TopicNames
     topic_settings: SettingsCache
-    awaited_keys: dict[str, OpeningKeyNeed] = field(default_factory=dict)
+    awaited_keys: dict[str, OpeningKeyNeed | HidingKeyNeed] = field(default_factory=dict)
     """By topic: a key that could not be had when a share group's records needed it."""
     kept_buffers: KeptBuffers = field(default_factory=KeptBuffers)
     budget: BufferBudget
@@ -40,6 +45,12 @@ class Shared:
     """A monotonic clock, in seconds."""
     unix_time: Callable[[], float]
     """The time of day, in seconds since 1970."""
+
+    def keys_for(self, block: KeyBlock) -> KeyRing | RecordKeys:
+        """Who knows the epoch key that a key block speaks of."""
+        if block.provider == registry.KEY_TOPIC and self.record_keys is not None:
+            return self.record_keys
+        return self.keys
 
 
 @dataclass(slots=True, kw_only=True)

@@ -15,8 +15,10 @@ from typing import NamedTuple
 class ErrorCode(IntEnum):
     """The Kafka error codes that the proxy sends, or acts on. kafka.common.protocol.Errors has them all."""
 
+    OFFSET_OUT_OF_RANGE = 1
     CORRUPT_MESSAGE = 2
     UNKNOWN_TOPIC_OR_PARTITION = 3
+    LEADER_NOT_AVAILABLE = 5
     MESSAGE_TOO_LARGE = 10
     NOT_ENOUGH_REPLICAS = 19
     TOPIC_AUTHORIZATION_FAILED = 29
@@ -24,6 +26,8 @@ class ErrorCode(IntEnum):
     UNSUPPORTED_SASL_MECHANISM = 33
     ILLEGAL_SASL_STATE = 34
     UNSUPPORTED_VERSION = 35
+    TOPIC_ALREADY_EXISTS = 36
+    POLICY_VIOLATION = 44
     OUT_OF_ORDER_SEQUENCE_NUMBER = 45
     KAFKA_STORAGE_ERROR = 56
     SASL_AUTHENTICATION_FAILED = 58

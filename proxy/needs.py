@@ -59,6 +59,15 @@ class SealingKeyNeed:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordKeysNeed:
+    """Epoch keys of record keys, to seal a topic's records with."""
+
+    topic: str
+    rule: Rule
+    record_ids: frozenset[bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class OpeningKeyNeed:
     """The epoch key that an envelope names, which was found in a partition."""
 
@@ -67,6 +76,13 @@ class OpeningKeyNeed:
     kid: bytes
     block: KeyBlock
     rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class HidingKeyNeed:
+    """What hides the keys of a topic's records, and finds them again."""
+
+    topic: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +123,14 @@ class PasswordNeed:
         self.is_right = is_password(ScramHash.SHA_256, self.credential, self.password.reveal())
 
 
+KeyNeed = SealingKeyNeed | RecordKeysNeed | OpeningKeyNeed | HidingKeyNeed
 Need = (
     TopicSettingsNeed
     | TopicNameNeed
     | AgreementNeed
     | GiftNeed
     | MessageLimitNeed
-    | SealingKeyNeed
-    | OpeningKeyNeed
+    | KeyNeed
     | RecordsNeed
     | PasswordNeed
 )

@@ -5,18 +5,21 @@ topics are plain, and every other topic is sealed with the defaults: a topic tha
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from kveil.protocol.envelope import registry
+from kveil.protocol.envelope.key_topic import KEY_TOPIC
 from kveil.proxy.config import (
     TOPIC_PLACE,
     Compress,
+    Erased,
     Fit,
     KeyName,
+    KeyPer,
     KeyService,
     Mode,
     Preset,
@@ -41,6 +44,9 @@ PRESET_TOPICS: Final[Mapping[Preset, frozenset[str]]] = MappingProxyType(
         Preset.SCHEMA_REGISTRY: frozenset({"_schemas"}),
     }
 )
+# The principal of the proxy's own connections. No client has it: it can't be seen, and names must be.
+OWN_PRINCIPAL: Final = "\0kveil"
+_ITSELF: Final = frozenset({OWN_PRINCIPAL})
 # The ids that envelopes have of providers (FORMAT.md, section 8), by their names in the configuration.
 PROVIDER_IDS: Final[Mapping[KeyService, int]] = MappingProxyType(
     {
@@ -94,6 +100,10 @@ class Rule:
     hide_keys: bool = True
     create_time_only: bool = False
     pass_headers: frozenset[bytes] = frozenset()
+    # Record mode: whether each record key has an epoch key of its own, and whether records of an erased one are
+    # delivered without their values.
+    per_record_key: bool = False
+    null_erased: bool = False
     # Whether envelopes name their partition, for readers of another one.
     origin_partition: bool = False
     # The topic that the key derivation of read records names; None for the topic itself.
@@ -102,6 +112,8 @@ class Rule:
     # Who may; None for everybody, also for clients that nobody has asked who they are.
     producers: frozenset[str] | None = None
     consumers: frozenset[str] | None = None
+    # By partition: plain batches that end before this offset are read too. A mapping has no hash; rules are in needs.
+    plain_before: Mapping[int, int] = field(default_factory=dict, hash=False)
 
     def admits(self, use: Use, principal: str | None) -> bool:
         """Whether a principal may use the topic so. None is a client that hasn't proved who it is."""
@@ -135,6 +147,20 @@ class Policy:
         return bool(self._preset_topics) or any(rule.seal is Seal.NONE for rule in self._rules)
 
     @property
+    def any_record_keys(self) -> bool:
+        """Whether any rule gives record keys epoch keys of their own: the key topic is read then, and written."""
+        return any(rule.key_per is KeyPer.RECORD_KEY for rule in self._rules)
+
+    def is_for_record_keys(self, key: KeyRef) -> bool:
+        """Whether a rule names the key for record keys. The configuration sees to it that no other rule does then."""
+        rules = [rule for rule in self._rules if rule.key_per is KeyPer.RECORD_KEY]
+        names = [name for rule in rules for name in (rule.key or self._keys.default, *rule.accept_keys)]
+        return any(
+            PROVIDER_IDS[name.provider or self._keys.service] == key.provider and name.may_be(key.name)
+            for name in names
+        )
+
+    @property
     def named_keys(self) -> frozenset[KeyRef]:
         """Every key that is named for all topics of a rule alike: the default one too, if a topic can get it."""
         rules = [rule for rule in self._rules if rule.seal is not Seal.NONE]
@@ -158,6 +184,8 @@ class Policy:
 
     def matched_by(self, topic: str) -> str:
         """What decided for `topic`, in words for people."""
+        if topic == KEY_TOPIC and self.any_record_keys:
+            return "the key topic: for the proxy alone"
         for place, rule in enumerate(self._rules):
             if fnmatchcase(topic, rule.match):
                 return f"topics[{place}] {rule.match}"
@@ -170,6 +198,9 @@ class Policy:
         return self._skips.get((topic, partition), ())
 
     def _decide(self, topic: str) -> Rule:
+        if topic == KEY_TOPIC and self.any_record_keys:
+            own = self._compiled(TopicRule(match="*", seal=Seal.NONE), topic)
+            return replace(own, producers=_ITSELF, consumers=_ITSELF)
         for rule in self._rules:
             if fnmatchcase(topic, rule.match):
                 return self._compiled(rule, topic)
@@ -192,11 +223,14 @@ def _compiled(rule: TopicRule, key: KeyRef, accept_keys: frozenset[KeyRef]) -> R
         key=key,
         accept_keys=accept_keys,
         accept_plain=rule.accept_plain,
+        plain_before=MappingProxyType(rule.plain_before),
         stub_codec=rule.stub_codec,
         compress=rule.compress is Compress.ZSTD,
         compress_to_fit=rule.fit is Fit.COMPRESS,
         raise_message_limit=rule.raise_message_limit,
         hide_keys=rule.keys is RecordKeys.HIDDEN,
+        per_record_key=rule.key_per is KeyPer.RECORD_KEY,
+        null_erased=rule.erased is Erased.NULL,
         create_time_only=rule.timestamps is Timestamps.CREATE,
         pass_headers=frozenset(name.encode() for name in rule.pass_headers),
         origin_partition=rule.origin_partition,

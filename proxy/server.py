@@ -5,7 +5,8 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from contextlib import AsyncExitStack
+from typing import Any, Protocol, TypeVar
 
 import uvloop
 
@@ -15,7 +16,7 @@ from kveil.proxy.admin.metrics import Metrics
 from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Settings
 from kveil.proxy.context import Connection, Shared
-from kveil.proxy.keys.opening import open_key_ring
+from kveil.proxy.keys.opening import open_key_ring, open_record_keys
 from kveil.proxy.net.accepting import Accepting, Take
 from kveil.proxy.net.doors import Arrival
 from kveil.proxy.net.listening import Listening
@@ -27,6 +28,8 @@ from kveil.proxy.systemd import ServiceManager
 from kveil.proxy.topics import SettingsCache, TopicNames
 
 _log = log.get_logger(__name__)
+
+_T = TypeVar("_T")
 
 
 def serve(settings: Settings) -> int:
@@ -42,9 +45,9 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def run_loop(work: Coroutine[Any, Any, None]) -> None:
-    """Run an event loop until the work is done."""
-    uvloop.run(work)
+def run_loop(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run an event loop until the work is done, and return what came of it."""
+    return uvloop.run(work)
 
 
 async def _serve(shared: Shared) -> None:
@@ -70,11 +73,13 @@ def share(settings: Settings) -> Shared:
     """
     policy = Policy(settings)
     metrics = Metrics()
+    keys = open_key_ring(settings, policy, metrics)
     return Shared(
         settings=settings,
         policy=policy,
         metrics=metrics,
-        keys=open_key_ring(settings, policy, metrics),
+        keys=keys,
+        record_keys=open_record_keys(settings, policy, keys),
         brokers=Brokers(),
         budget=BufferBudget(settings.limits.buffered_bytes // settings.workers),
         topic_names=TopicNames(),
@@ -134,10 +139,15 @@ class Server:
     async def run(self, source: Source) -> None:
         """Serve until told to stop, then drain."""
         source.start(self.take)
-        gc.freeze()  # what start-up made stays: the garbage collector is not to look at it
-        await self._stopping.wait()
-        source.close()
-        await self.drain()
+        async with AsyncExitStack() as stack:
+            if self._shared.record_keys is not None:
+                from kveil.proxy.net.following import following  # a client of the cluster's, which few need
+
+                await stack.enter_async_context(following(self._shared, self._shared.record_keys))
+            gc.freeze()  # what start-up made stays: the garbage collector is not to look at it
+            await self._stopping.wait()
+            source.close()
+            await self.drain()
         await self._shared.keys.close()
 
     def stop(self) -> None:

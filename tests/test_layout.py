@@ -13,7 +13,7 @@ LONGEST = 400
 HOMES = {
     "kio": {"protocol/kafka"},
     "cryptography": {"protocol/envelope/crypto.py"},
-    "crc32c": {"protocol/kafka/record_batch.py"},
+    "crc32c": {"protocol/kafka/record_batch.py", "proxy/keys/providers/gcp.py"},
     "cramjam": {"protocol/kafka/compression.py"},
     "uvloop": {"proxy/server.py"},
     "structlog": {"proxy/log.py"},

@@ -31,6 +31,7 @@ _KID = b"kveil/v1/kid\x00"
 _BATCH = b"kveil/v1/batch\x00"
 _RECORD = b"kveil/v1/record\x00"
 _HIDDEN_KEY = b"kveil/v1/key\x00"
+_HIDING_ID = b"kveil/v1/hiding-id\x00"
 _PARTITION = Struct(">i")
 _NONCE_END = crypto.KEY_LENGTH + crypto.NONCE_LENGTH
 _BATCH_LENGTH = _NONCE_END + 32
@@ -68,6 +69,15 @@ def _kid_and_check(secret: bytes, realm: str, topic: str, provider: int, produce
         raise Unopenable(Reason.KEY_LENGTH)
     info = _KID + _place(realm, topic) + bytes((provider,)) + lp(producer_id)
     return crypto.hkdf_expand(secret, info, KID_LENGTH + 32)
+
+
+def derive_hiding_key_id(secret: bytes, *, realm: str) -> bytes:
+    """The 16-byte id of a key-hiding key that a key service wraps. Raises Unopenable if it is not 32 bytes long."""
+    if len(secret) != HIDING_KEY_LENGTH:
+        raise Unopenable(Reason.KEY_LENGTH)
+    if not realm:
+        raise ValueError("realm must not be empty")
+    return crypto.hkdf_expand(secret, _HIDING_ID + lp(realm.encode()), HIDING_KEY_ID_LENGTH)
 
 
 def _place(realm: str, topic: str) -> bytes:

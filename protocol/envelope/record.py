@@ -41,7 +41,7 @@ __all__ = ["RecordSealedBatch", "peek_records", "seal_records", "unseal_records"
 
 # What a sealed record has beside the client's own bytes, extensions apart, at most: lengths, the name of the
 # tombstone's header.
-_GROWTH = HEADER.size + PREFIX.size + TAG_LENGTH + WIRE_KEY_LENGTH + 32
+GROWTH = HEADER.size + PREFIX.size + TAG_LENGTH + WIRE_KEY_LENGTH + 32
 
 
 def seal_records(
@@ -66,8 +66,8 @@ def seal_records(
         hiding_key_id=hiding.id if hiding else None,
         origin_partition=partition if origin_partition else None,
     )
-    section = _client_section(batch, header.codec)
-    if len(section) + header.record_count * (_GROWTH + len(extensions)) > MAX_DECOMPRESSED:
+    section = client_section(batch, header.codec)
+    if len(section) + header.record_count * (GROWTH + len(extensions)) > MAX_DECOMPRESSED:
         raise BatchTooLarge("records above the limit of one sealed batch")
     salt = os.urandom(SALT_LENGTH)
     records = loops.seal_each(
@@ -75,17 +75,17 @@ def seal_records(
         header.record_count,
         header.last_offset_delta,
         header.base_timestamp,
-        record_common=_common(registry.RECORD, extensions, key.kid, salt),
-        tombstone_common=_common(registry.TOMBSTONE, extensions, key.kid, salt),
+        record_common=common(registry.RECORD, extensions, key.kid, salt),
+        tombstone_common=common(registry.TOMBSTONE, extensions, key.kid, salt),
         extensions=extensions,
         cipher=key.record_cipher(partition, salt),
         hide=hiding.wire_key if hiding else None,
         most=MAX_PLAINTEXT,
     )
-    return _outer_batch(header, codec, compression.compress(codec, records) if codec else records)
+    return outer_batch(header, codec, compression.compress(codec, records) if codec else records)
 
 
-def _client_section(batch: memoryview, codec: int) -> bytes:
+def client_section(batch: memoryview, codec: int) -> bytes:
     """The client's records section, without compression."""
     data = batch[HEADER_LENGTH:]
     if codec == compression.NONE:
@@ -96,14 +96,14 @@ def _client_section(batch: memoryview, codec: int) -> bytes:
         raise BatchTooLarge(str(error)) from error
 
 
-def _common(mode: int, extensions: bytes, kid: bytes, salt: bytes) -> bytes:
+def common(mode: int, extensions: bytes, kid: bytes, salt: bytes) -> bytes:
     """The part of the envelope header that all records of the mode share."""
     suite = registry.HKDF_SHA512_AES_256_GCM
     header = HEADER.pack(registry.MAGIC, registry.VERSION, mode, suite, len(extensions), kid, salt, 0, 0)
     return header[:COMMON_LENGTH]
 
 
-def _outer_batch(header: BatchHeader, codec: int, records: bytes) -> list[Buffer]:
+def outer_batch(header: BatchHeader, codec: int, records: bytes) -> list[Buffer]:
     """The sealed batch: of the client's header the broker sees all but the base offset."""
     outer = write_header(
         records=[records],
@@ -140,13 +140,13 @@ def unseal_records(
     """
     if create_time_only and sealed.header.is_log_append_time:
         raise Unopenable(Reason.TIMESTAMP_TYPE)
-    openers = {origin: _opener(origin, keys, hiding, partition, any_partition) for origin in sealed.origins}
+    openers = {origin: opener(origin, keys, hiding, partition, any_partition) for origin in sealed.origins}
     add_headers = partial(_with_extra, names=extra_headers) if extra_headers else None
     opened = loops.open_each(sealed.records, openers, add_headers)
-    return _inner_batch(sealed.header, opened)
+    return inner_batch(sealed.header, opened)
 
 
-def _opener(
+def opener(
     origin: Origin,
     keys: Mapping[tuple[bytes, KeyBlock], EpochKey],
     hiding: KeyHidingKey | None,
@@ -174,7 +174,7 @@ def _with_extra(headers: bytes, wire_headers: list[Header], names: AbstractSet[b
     return write_headers([raw for _, _, raw in inner] + [raw for name, _, raw in wire_headers if name in names])
 
 
-def _inner_batch(outer: BatchHeader, opened: Opened) -> list[Buffer]:
+def inner_batch(outer: BatchHeader, opened: Opened) -> list[Buffer]:
     """The batch that the client gets: the broker's but for what was sealed."""
     header = write_header(
         records=[opened.section],

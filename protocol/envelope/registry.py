@@ -45,6 +45,7 @@ KVEIL_WRAP: Final = 1  # FORMAT.md, section 7
 SERVICE_AEAD: Final = 2  # the key service's own authenticated encryption, opaque here
 RSA_OAEP_SHA256: Final = 3  # reserved: anyone can make one from a public key, so it needs a signed block
 AES_KEY_WRAP_PAD: Final = 4  # RFC 5649
+AES_KEY_WRAP: Final = 5  # RFC 3394
 
 # The allow-list: which mechanisms a reader takes from which provider. RSA PKCS#1 v1.5 will never be in it.
 ALLOWED_MECHANISMS: Final[dict[int, frozenset[int]]] = {
@@ -52,7 +53,7 @@ ALLOWED_MECHANISMS: Final[dict[int, frozenset[int]]] = {
     VAULT_TRANSIT: frozenset({SERVICE_AEAD}),
     AWS_KMS: frozenset({SERVICE_AEAD}),
     GOOGLE_KMS: frozenset({SERVICE_AEAD}),
-    AZURE_KEY_VAULT: frozenset({AES_KEY_WRAP_PAD}),
+    AZURE_KEY_VAULT: frozenset({AES_KEY_WRAP}),
     PKCS11: frozenset({AES_KEY_WRAP_PAD}),
     ANNOUNCED: frozenset({NO_WRAP}),
     KEY_TOPIC: frozenset({NO_WRAP}),

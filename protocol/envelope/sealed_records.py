@@ -43,14 +43,15 @@ def peek_records(batch: memoryview, header: BatchHeader) -> RecordSealedBatch:
     """
     if header.magic != MAGIC or header.is_control or not 1 <= header.record_count <= MAX_RECORDS:
         raise Unopenable(Reason.BATCH)
-    section = _section(batch, header.codec)
+    section = section_of(batch, header.codec)
     try:
         return _read(section, header)
     except InvalidRecord:
         raise Unopenable(Reason.RECORDS) from None
 
 
-def _section(batch: memoryview, codec: int) -> bytes:
+def section_of(batch: memoryview, codec: int) -> bytes:
+    """A fetched batch's records section, without compression. Raises Unopenable."""
     data = batch[HEADER_LENGTH:]
     if codec == compression.NONE:
         return bytes(data)

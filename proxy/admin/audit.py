@@ -22,11 +22,14 @@ _log = get_logger(__name__)
 AuditType = Literal[
     "access.refused",  # a rule names who may, and this client isn't named; subject: topic
     "key.created",  # an epoch key was made and wrapped; subject: topic
-    "key.refused",  # an envelope's key is not to be had; subject: topic
-    "key.unwrapped",  # a reader's epoch key was unwrapped; subject: topic
+    "key.destroyed",  # a key or one of its versions was taken out of the key file for ever; subject: key
+    "key.erased",  # the epoch keys of a record key are not to be used again; subject: topic
+    "key.refused",  # an envelope's key is not to be had; subject: topic, or the realm for its key-hiding key
+    "key.unwrapped",  # a reader's epoch key was unwrapped; subject: topic, or the realm for its key-hiding key
     "plain.passed",  # a rule let plain records through; subject: topic
     "records.skipped",  # an operator's `skip` was applied; subject: topic/partition
     "topic.limit_raised",  # a topic's max.message.bytes was raised, as its rule says; subject: topic
+    "topic.copied_plain",  # a sealed topic's records were copied into a plain one, as told; subject: the plain topic
     "topic.renamed",  # the broker gave a topic id a second name, which was refused; subject: the second name
 ]
 

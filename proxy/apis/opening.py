@@ -7,12 +7,14 @@ open are delivered; the error comes when it is the first (R5).
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from kveil.protocol.envelope.batch import SealedBatch, peek, unseal
 from kveil.protocol.envelope.errors import EnvelopeError, NotSealed, OtherMode
 from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_schedule import EpochKey
 from kveil.protocol.envelope.record import RecordSealedBatch, peek_records, unseal_records
+from kveil.protocol.envelope.record_keyed import IsItsKey, unseal_around
 from kveil.protocol.kafka.errors import BatchRefused, CorruptBatch
 from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.record_batch import (
@@ -28,9 +30,9 @@ from kveil.protocol.kafka.record_batch import (
 from kveil.proxy.admin.audit import audit
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import ErrorCode, Refused
-from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
+from kveil.proxy.keys.errors import KeyDenied, KeyErased, KeyRefused, KeyUnavailable
 from kveil.proxy.log import log_limited
-from kveil.proxy.needs import Need, OpeningKeyNeed
+from kveil.proxy.needs import HidingKeyNeed, Need, OpeningKeyNeed
 from kveil.proxy.policy import Rule
 
 _MAGIC_AT = 16
@@ -61,9 +63,13 @@ class _Batch:
     sealed: SealedBatch | RecordSealedBatch | None = None
     keys: dict[_Place, EpochKey] = field(default_factory=dict)
     """Found before the opening and kept: the ring may drop one meanwhile for another envelope's."""
+    erased: dict[_Place, KeyErased] | None = None
+    """Those whose records are delivered without values, as the rule says."""
     error: _Refusal | KeyDenied | KeyUnavailable | None = None
     opened: list[Buffer] | None = None
     """What it holds, if it was opened ahead."""
+    is_plain: bool = False
+    """It has no envelope, and the rule lets it through."""
 
 
 class Room:
@@ -118,11 +124,18 @@ class FetchedRecords:
             else:
                 batch.sealed = self._peek(view, header)
         except NotSealed as error:
-            if not self._rule.accept_plain:
-                batch.error = error
+            batch.is_plain = batch.header is not None and self._admits_plain(batch.header)
+            batch.error = None if batch.is_plain else error
         except _REFUSALS as error:
             batch.error = error
         return batch
+
+    def _admits_plain(self, header: BatchHeader) -> bool:
+        """Whether the rule lets a plain batch through here. One that spans the offset of `plain_before` is refused.
+
+        The header's word is enough: a batch is found to be plain by way of all its records, and none is behind it.
+        """
+        return self._rule.accept_plain or header.last_offset < self._rule.plain_before.get(self._partition, 0)
 
     def _peek(self, view: memoryview, header: BatchHeader) -> SealedBatch | RecordSealedBatch:
         try:
@@ -130,7 +143,7 @@ class FetchedRecords:
         except OtherMode:
             return peek_records(view, header)
         except NotSealed:
-            if self._rule.accept_plain:  # the first record is plain: are all of them?
+            if self._admits_plain(header):  # the first record is plain: are all of them?
                 return peek_records(view, header)
             raise
 
@@ -143,32 +156,51 @@ class FetchedRecords:
                 continue
             try:
                 for place in [(sealed.kid, sealed.block)] if isinstance(sealed, SealedBatch) else sealed.keys:
-                    need = self._find_key(place, batch.keys, failures)
+                    need = self._find_key(place, batch, failures)
                     if need is not None and need not in needs:
                         needs.append(need)
+                if isinstance(sealed, RecordSealedBatch):
+                    needs += [need for need in self._find_hiding_key(sealed, failures) if need not in needs]
             except (KeyRefused, KeyDenied, KeyUnavailable) as error:
                 batch.error = error
         return needs
 
-    def _find_key(
-        self,
-        place: tuple[bytes, KeyBlock],
-        keys: dict[tuple[bytes, KeyBlock], EpochKey],
-        failures: Mapping[Need, Exception],
-    ) -> Need | None:
+    def _find_key(self, place: _Place, batch: _Batch, failures: Mapping[Need, Exception]) -> Need | None:
         """Put the key of a place among the batch's if it is known, and return the need of it if not.
 
         :raises KeyRefused, KeyDenied, KeyUnavailable: it can't be had.
         """
         kid, block = place
-        key = self._connection.shared.keys.opening_key(self._topic, kid, block, self._rule)
+        try:
+            key = self._connection.shared.keys_for(block).opening_key(self._topic, kid, block, self._rule)
+        except KeyErased as error:
+            if not self._rule.null_erased or isinstance(batch.sealed, SealedBatch):
+                raise
+            batch.erased = {**(batch.erased or {}), place: error}
+            return None
         if key is not None:
-            keys[place] = key
+            batch.keys[place] = key
             return None
         need = OpeningKeyNeed(self._topic, self._partition, kid, block, self._rule)
         if need in failures:
             raise failures[need]
         return need
+
+    def _find_hiding_key(self, sealed: RecordSealedBatch, failures: Mapping[Need, Exception]) -> list[Need]:
+        """Return the need of what hid the records' keys, if it isn't at hand and can be had.
+
+        :raises KeyDenied, KeyUnavailable: it can't be had.
+        """
+        keys = self._connection.shared.keys
+        topic, wanted = self._rule.sealed_as or self._topic, keys.hiding_key_id
+        if wanted is None or keys.hiding_key(topic) is not None:
+            return []
+        if all(origin.says.hiding_key_id != wanted for origin in sealed.origins):
+            return []
+        need = HidingKeyNeed(topic)
+        if need in failures:
+            raise failures[need]
+        return [need]
 
     def open_ahead(self, room: Room) -> Iterator[int]:
         """Open batch after batch for a later `open`, and yield the length of each."""
@@ -185,12 +217,10 @@ class FetchedRecords:
         :raises Refused: there are none to return.
         """
         pieces: list[Buffer] = []
-        metrics = self._connection.shared.metrics
         for position, batch in enumerate(self._batches):
             try:
                 opened = self._open(batch, room)
-                if batch.sealed is not None:
-                    metrics.count_opened(batch.sealed.header.record_count, opened)
+                self._count(batch, opened)
                 pieces += opened
             except KeyUnavailable as error:
                 if pieces and not whole:
@@ -221,7 +251,10 @@ class FetchedRecords:
         if isinstance(sealed, SealedBatch):
             key = batch.keys[sealed.kid, sealed.block]
             return unseal(sealed, key=key, partition=self._partition, any_partition=rule.any_partition)
-        pieces = unseal_records(
+        unseal_them = unseal_records
+        if batch.erased:
+            unseal_them = partial(unseal_around, batch.view, is_its_key=self._are_erased(batch.erased))
+        pieces = unseal_them(
             sealed,
             keys=batch.keys,
             hiding=self._connection.shared.keys.hiding_key(rule.sealed_as or self._topic),
@@ -231,6 +264,13 @@ class FetchedRecords:
             extra_headers=rule.pass_headers,
         )
         return room.take(pieces, sealed.header)
+
+    def _are_erased(self, erased: Mapping[_Place, KeyErased]) -> Mapping[_Place, IsItsKey]:
+        """Return, for each epoch key that is erased, how to tell whether a wire key is its record key's."""
+        keys = self._connection.shared.record_keys
+        if keys is None:
+            raise AssertionError
+        return {place: partial(keys.is_id_of, error.record_id, self._topic) for place, error in erased.items()}
 
     # What doesn't open -------------------------------------------------------------------------------------------
 
@@ -254,6 +294,21 @@ class FetchedRecords:
             reason=str(error),
         )
         return empty_batch(header.base_offset, header.last_offset, partition_leader_epoch=header.partition_leader_epoch)
+
+    def _count(self, batch: _Batch, opened: list[Buffer]) -> None:
+        """Count what is delivered, and audit what is plain, once in a while for a partition."""
+        if batch.sealed is not None:
+            self._connection.shared.metrics.count_opened(batch.sealed.header.record_count, opened)
+        elif batch.is_plain and batch.header is not None:
+            log_limited(
+                partial(_audit_plain, self._topic),
+                "plain.passed",
+                key=(self._topic, self._partition),
+                partition=self._partition,
+                first_offset=batch.header.base_offset,
+                last_offset=batch.header.last_offset,
+                rule=self._connection.shared.policy.matched_by(self._topic),
+            )
 
     def _log_unopened(self, position: int, error: _Refusal) -> None:
         header = self._batches[position].header
@@ -279,3 +334,7 @@ class FetchedRecords:
                 continue
             return batch.header.base_offset if batch.header else None
         return None
+
+
+def _audit_plain(topic: str, _: str, **values: object) -> None:
+    audit("plain.passed", topic, **values)

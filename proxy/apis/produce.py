@@ -16,6 +16,7 @@ from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome, gift_n
 from kveil.proxy.apis.produce_answer import Refusal, answer_refusals, merge_refusals
 from kveil.proxy.apis.produced import seal_batch
 from kveil.proxy.apis.record_errors import record_error_edits
+from kveil.proxy.apis.record_sealing import find_record_keys
 from kveil.proxy.apis.sealing import Sealing, find_limit_need, find_sealing
 from kveil.proxy.config import Direction, Mode
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
@@ -79,6 +80,9 @@ class Produce(Exchange):
         for span, name, topic_id, count_span, partitions in topics or ():
             known = self.topic_name(name, topic_id)
             sealing = self._find_sealing(known, topic_id)
+            if isinstance(sealing, Sealing) and sealing.rule.per_record_key:
+                batches = [self.frame[at:end] for _, _, (_, at, end) in partitions]
+                sealing = find_record_keys(sealing, batches, self.connection.shared, self.failures)
             if isinstance(sealing, Sealing) and sealing.rule.raise_message_limit:
                 need = find_limit_need(sealing, (end - at for _, _, (_, at, end) in partitions))
                 needs += [need] if need is not None and need not in self.failures else []

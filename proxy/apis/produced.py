@@ -7,6 +7,7 @@ answer is MESSAGE_TOO_LARGE before anything is sent, with the remedy.
 
 from kveil.protocol.envelope.batch import StubCodec, seal
 from kveil.protocol.envelope.record import seal_records
+from kveil.protocol.envelope.record_keyed import seal_keyed_records
 from kveil.protocol.kafka import compression
 from kveil.protocol.kafka.errors import BatchRefused, BatchTooLarge
 from kveil.protocol.kafka.primitives import Buffer
@@ -117,6 +118,16 @@ def _seal_smaller(
 
 
 def _seal_records(batch: memoryview, header: BatchHeader, sealing: Sealing, partition: int, codec: int) -> list[Buffer]:
+    if sealing.key_of is not None:
+        return seal_keyed_records(
+            batch,
+            header,
+            key_of=sealing.key_of,
+            hiding=sealing.hiding,
+            partition=partition,
+            codec=codec,
+            origin_partition=sealing.rule.origin_partition,
+        )
     return seal_records(
         batch,
         header,

@@ -1,6 +1,6 @@
 """Whether and how a topic's batches are sealed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from kveil.protocol.envelope.key_schedule import EpochKey, KeyHidingKey
@@ -8,7 +8,8 @@ from kveil.proxy.config import Mode
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import ErrorCode, Refused
 from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
-from kveil.proxy.needs import MessageLimitNeed, Need, SealingKeyNeed, TopicSettingsNeed
+from kveil.proxy.keys.hiding import NOT_MADE
+from kveil.proxy.needs import HidingKeyNeed, MessageLimitNeed, Need, SealingKeyNeed, TopicSettingsNeed
 from kveil.proxy.policy import Rule
 from kveil.proxy.topics import TopicSettings
 
@@ -28,6 +29,8 @@ class Sealing(NamedTuple):
     """What hides records' keys in record mode, None where they stay in sight."""
     settings: TopicSettings | None
     """None where they can't be had now, and the rule pins the mode: limits are left to the broker."""
+    key_of: Callable[[bytes | None], EpochKey] | None = None
+    """The epoch key of a record key, where each has its own; `key` is there for its lease alone then."""
 
 
 def sealing_mode(chosen: Mode, settings: TopicSettings | None) -> Mode:
@@ -58,8 +61,15 @@ def find_sealing(
     if key is None:
         key_need = SealingKeyNeed(topic, rule)
         return _no_key(failures[key_need]) if key_need in failures else key_need
-    hiding = shared.keys.hiding_key(topic) if mode is Mode.RECORD and rule.hide_keys else None
-    return Sealing(topic, rule, mode, key, hiding, settings)
+    hiding = None
+    if mode is Mode.RECORD and (rule.hide_keys or rule.per_record_key):
+        hiding = shared.keys.hiding_key(topic)
+        if hiding is None:  # never sealed without: the keys would be in sight
+            if shared.keys.hiding_key_id is None:
+                return Refused(ErrorCode.TOPIC_AUTHORIZATION_FAILED, NOT_MADE)
+            hiding_need = HidingKeyNeed(topic)
+            return _no_key(failures[hiding_need]) if hiding_need in failures else hiding_need
+    return Sealing(topic, rule, mode, key, hiding if rule.hide_keys else None, settings)
 
 
 def limit_with_room(batch_bytes: int, mode: Mode) -> int:

@@ -29,7 +29,7 @@ from kveil.proxy.apis.share_access import RefusedShares, add_refused, refused_sh
 from kveil.proxy.config import Direction
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
-from kveil.proxy.needs import Need, OpeningKeyNeed
+from kveil.proxy.needs import HidingKeyNeed, Need, OpeningKeyNeed
 
 _RETRIABLE = frozenset({ErrorCode.KAFKA_STORAGE_ERROR, ErrorCode.UNKNOWN_TOPIC_ID})
 
@@ -90,9 +90,12 @@ class ShareFetch(Exchange):
                 del shared.awaited_keys[need.topic]
         return missing
 
-    def _is_missing(self, need: OpeningKeyNeed) -> bool:
+    def _is_missing(self, need: OpeningKeyNeed | HidingKeyNeed) -> bool:
+        shared = self.connection.shared
         try:
-            return self.connection.shared.keys.opening_key(need.topic, need.kid, need.block, need.rule) is None
+            if isinstance(need, HidingKeyNeed):
+                return shared.keys.hiding_key(need.topic) is None
+            return shared.keys_for(need.block).opening_key(need.topic, need.kid, need.block, need.rule) is None
         except KeyDenied:
             return True
         except KeyRefused:  # which is for the records' own answer to say
@@ -166,7 +169,7 @@ class ShareFetch(Exchange):
         edits = endpoint_edits(frame, endpoints, self.connection, compact=True)
         edits += self.throttle_edits(frame, throttle)
         for need, failure in self.failures.items():
-            if isinstance(need, OpeningKeyNeed) and isinstance(failure, KeyDenied | KeyUnavailable):
+            if isinstance(need, OpeningKeyNeed | HidingKeyNeed) and isinstance(failure, KeyDenied | KeyUnavailable):
                 self.connection.shared.awaited_keys[need.topic] = need
         for found in self._found:
             edits += self._open(found)

@@ -33,6 +33,7 @@ class Decision:
     key: str | None
     accept_keys: list[str]
     accept_plain: bool
+    plain_before: dict[int, int]
 
 
 @app.command()
@@ -54,9 +55,13 @@ def check(
     listener: Annotated[
         str | None, typer.Option("--listener", metavar="NAME", help="Decide for this listener. [all of them]")
     ] = None,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Decide on the cluster's topics, and ask for the key of each.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Check the configuration and the key file, and show what would happen to the topics named."""
+    """Check the configuration and the keys, and show what would happen to the topics named."""
+    from kveil.proxy import log
     from kveil.proxy.cli.access import Question, decide_access
     from kveil.proxy.config import ConfigError
     from kveil.proxy.keys.errors import KeySetupError
@@ -68,16 +73,25 @@ def check(
     flags = Flags(config=config, upstream=upstream, listen=listen, keys=keys, tls=tls, tls_ca=tls_ca)
     try:
         settings = settings_from(flags)
+        log.configure(settings.log.format.value, "error")
+        if cluster:  # which asks for the named keys itself, and tells of topics without one
+            settings = settings.model_copy(update={"keys": settings.keys.model_copy(update={"lazy": True})})
         policy = Policy(settings)
         realm = check_keys(settings, policy).name
         check_users(settings)
         question = Question(principal=principal, address=address, listener=listener)
+        if cluster and question.is_put:
+            raise typer.BadParameter("--cluster is about keys: it decides for nobody in particular")
         access = decide_access(settings, policy, question, topics or []) if question.is_put else []
     except (ConfigError, KeySetupError, UsersFileError) as error:
         if not as_json:
             raise
         typer.echo(json.dumps({"ok": False, "problems": _problems(error)}, indent=2))
         raise typer.Exit(WRONG_CONFIG) from None
+    if cluster:
+        from kveil.proxy.cli.cluster_check import check_cluster
+
+        raise typer.Exit(check_cluster(settings, policy, topics or [], realm, as_json=as_json))
     decisions = [decide(policy, topic) for topic in topics or ()]
     typer.echo(_as_json(realm, decisions, access) if as_json else _as_text(settings, realm, decisions, access))
 
@@ -93,6 +107,7 @@ def decide(policy: "Policy", topic: str) -> Decision:
         key=str(rule.key) if rule.seal else None,
         accept_keys=sorted(map(str, rule.accept_keys)) if rule.seal else [],
         accept_plain=rule.accept_plain,
+        plain_before=dict(rule.plain_before),
     )
 
 
@@ -116,12 +131,19 @@ def _as_json(realm: str, decisions: list[Decision], access: "list[AccessDecision
 
 
 def _as_text(settings: "Settings", realm: str, decisions: list[Decision], access: "list[AccessDecision]") -> str:
-    lines = ["The configuration can be used.", f"realm {realm}, keys in {settings.keys.path}"]
+    lines = ["The configuration can be used.", f"realm {realm}, keys in {_keys_place(settings)}"]
     lines += [_listener(one) for one in settings.listeners]
     lines.append(f"upstream {', '.join(map(str, settings.upstream.bootstrap))}, {_transport(settings)}")
-    lines += [_sentence(one) for one in decisions]
+    lines += [sentence(one) for one in decisions]
     lines += [one.sentence for one in access]
     return "\n".join(lines)
+
+
+def _keys_place(settings: "Settings") -> str:
+    from kveil.proxy.config import KeyService
+
+    keys = settings.keys
+    return str(keys.path) if keys.service is KeyService.KEYFILE else keys.provider
 
 
 def _listener(one: "Listener") -> str:
@@ -137,10 +159,12 @@ def _transport(settings: "Settings") -> str:
     return "without TLS" if settings.upstream.tls is None else f"TLS {settings.upstream.tls.min_version} or later"
 
 
-def _sentence(one: Decision) -> str:
+def sentence(one: Decision) -> str:
+    """The decision as a line."""
     if not one.sealed:
         return f"{one.topic}: PLAIN ({one.decided_by})"
     extra = ", plain records are read too" if one.accept_plain else ""
+    extra += ", plain records before the offsets of plain_before are read too" if one.plain_before else ""
     retired = [name for name in one.accept_keys if name != one.key]
     opens = f", opens {', '.join(retired)} too" if retired else ""
     return f"{one.topic}: sealed, mode {one.mode}, key {one.key}{opens}{extra} ({one.decided_by})"

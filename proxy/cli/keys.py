@@ -1,4 +1,4 @@
-"""`kveil keys`: the key file, made, listed and grown. Nothing here shows a key."""
+"""`kveil keys`: keys, made, listed, grown and destroyed. Nothing here shows a key."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kveil.proxy.cli import options
+from kveil.proxy.cli import key_destroy, key_usage, options
 from kveil.proxy.cli.apps import command_app
+from kveil.proxy.cli.shred import shred
 
 if TYPE_CHECKING:
-    from kveil.proxy.keys.keyfile import KeyFile, NamedKey
+    from kveil.proxy.config import Keys, Settings
+    from kveil.proxy.keys.keyfile import KeyFile
 
 app = command_app()
 
@@ -19,11 +21,15 @@ LOSS = (
     "the broker's operator, can open it again. Keep a copy before you produce, in a place that the\n"
     "cluster's operator can't read."
 )
+LOSS_WRAPPED = (
+    "The file opens no data by itself, but without it no topic in record mode with hidden keys can be\n"
+    "written or read. Every proxy of this deployment needs a copy; keep another one before you produce."
+)
 
 
 @app.callback()
 def keys() -> None:
-    """Make, list and rotate the keys of the key file."""
+    """Make, list, rotate and destroy keys, and see which are still needed."""
 
 
 @app.command()
@@ -35,28 +41,97 @@ def init(
         typer.Option("--realm", metavar="NAME", help="The name of this deployment, for ever. [random]"),
     ] = None,
     key: Annotated[
-        list[str] | None, typer.Option("--key", metavar="NAME", help="A key to make. Repeatable. [default]")
+        list[str] | None,
+        typer.Option(
+            "--key",
+            metavar="NAME",
+            help="A key to make, repeatable; of a key service, the key that is to wrap. [default]",
+        ),
     ] = None,
 ) -> None:
     """Make a new key file. Never touches one that is there."""
+    from kveil.proxy.config import KeyService
     from kveil.proxy.keys.keyfile import DEFAULT_KEY, new_key_file
     from kveil.proxy.keys.keyfile_store import create_key_file
 
-    where = _key_path(path, config)
-    content = new_key_file(realm=realm, names=key or (DEFAULT_KEY,))
-    create_key_file(where, content)
-    names = ", ".join(one.name for one in content.keys)
-    typer.echo(f"Made {where}\nrealm: {content.realm}\nkeys: {names}\n\n{LOSS}")
+    settings = _settings(path, config)
+    where = settings.keys.path
+    realm = _realm(settings, realm)
+    if settings.keys.service is KeyService.KEYFILE:
+        content = new_key_file(realm=realm, names=key or (DEFAULT_KEY,))
+        create_key_file(where, content)
+        names = ", ".join(one.name for one in content.keys)
+        typer.echo(f"Made {where}\nrealm: {content.realm}\nkeys: {names}\n\n{LOSS}")
+    else:
+        if key and len(key) > 1:
+            raise typer.BadParameter("a key service's keys are made there: name the one that is to wrap")
+        content, wrapped_by = _new_wrapped(settings, realm, key[0] if key else None)
+        create_key_file(where, content)
+        line = f"key-hiding key: {content.key_hiding_key.id.hex()}, wrapped by {wrapped_by}"
+        typer.echo(f"Made {where}\nrealm: {content.realm}\n{line}\n\n{LOSS_WRAPPED}")
+
+
+def _settings(path: Path | None, config: Path | None) -> "Settings":
+    """What `kveil run` with the same options would use of keys."""
+    from kveil.proxy import log
+    from kveil.proxy.config import load_key_settings
+
+    settings = load_key_settings(config, overrides=options.key_path_overrides(path))
+    log.configure(settings.log.format.value, "error")  # of calls to key services: to standard error
+    return settings
+
+
+def _keys(path: Path | None, config: Path | None) -> "Keys":
+    """The same where rules don't matter."""
+    from kveil.proxy.config import load_keys
+
+    return load_keys(config, overrides=options.key_path_overrides(path))
+
+
+def _realm(settings: "Settings", given: str | None) -> str | None:
+    from kveil.proxy.keys.errors import KeySetupError
+
+    if given is not None and settings.realm is not None and given != settings.realm:
+        msg = f"realm: the configuration says {settings.realm}, and --realm {given}: leave one of them out"
+        raise KeySetupError(msg)
+    return settings.realm if given is None else given
+
+
+def _new_wrapped(settings: "Settings", realm: str | None, key: str | None) -> "tuple[KeyFile, str]":
+    """A key file without keys, for a key service, and the key that wrapped what is in it."""
+    import asyncio
+
+    from kveil.proxy.keys.errors import KeyDenied, KeySetupError, KeyUnavailable
+    from kveil.proxy.keys.hiding import wrap_new_hiding_key
+    from kveil.proxy.keys.keyfile import KeyFile, checked_name, new_realm
+    from kveil.proxy.keys.opening import key_calls, open_provider
+    from kveil.proxy.policy import SERVICES
+
+    wrapping = options.key_ref(key, settings.keys)
+    name = new_realm() if realm is None else checked_name(realm, "realm")
+    provider = open_provider(SERVICES[wrapping.provider], settings.keys)
+
+    async def make() -> KeyFile:
+        async with key_calls({wrapping.provider: provider}, settings.keys) as calls:
+            hiding = await wrap_new_hiding_key(calls[wrapping.provider], wrapping.name, name)
+        return KeyFile(realm=name, keys=(), key_hiding_key=hiding)
+
+    try:
+        return asyncio.run(make()), str(wrapping)
+    except (KeyDenied, KeyUnavailable) as error:
+        msg = f"the key {wrapping} can't be used: {error}"
+        raise KeySetupError(msg) from None
 
 
 @app.command("list")
 def list_keys(path: options.KeyPath = None, config: options.ConfigFile = None, as_json: options.AsJson = False) -> None:
     """Show the names and versions of the keys, never the keys themselves."""
-    from kveil.proxy.keys.keyfile_store import read_key_file
+    from kveil.proxy.cli.key_listing import as_text, list_all
 
-    where = _key_path(path, config)
-    content, _ = read_key_file(where)
-    typer.echo(json.dumps(_as_json(where, content), indent=2) if as_json else _as_text(where, content))
+    listing = list_all(_settings(path, config))
+    typer.echo(json.dumps(listing, indent=2) if as_json else as_text(listing))
+    if any("problem" in key for key in listing["keys"]):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -66,12 +141,16 @@ def add(
     config: options.ConfigFile = None,
 ) -> None:
     """Add another key to the file, for rules that name it."""
+    from kveil.proxy.keys.errors import KeySetupError
     from kveil.proxy.keys.keyfile import add_key
     from kveil.proxy.keys.keyfile_store import change_key_file
 
-    where = _key_path(path, config)
-    change_key_file(where, lambda content: add_key(content, name))
-    typer.echo(f"Added key {name} to {where}. Copy the file to every proxy that reads or writes under it.")
+    keys = _keys(path, config)
+    if (service := options.service_of(name, keys)) is not None:
+        msg = f"{name} is a key of {service}: make it there, and name it in a rule"
+        raise KeySetupError(msg)
+    change_key_file(keys.path, lambda content: add_key(content, options.bare(name)))
+    typer.echo(f"Added key {name} to {keys.path}. Copy the file to every proxy that reads or writes under it.")
 
 
 @app.command()
@@ -81,47 +160,25 @@ def rotate(
     config: options.ConfigFile = None,
 ) -> None:
     """Give a key a new version that seals from now on. Older versions stay, and still open."""
+    from kveil.proxy.cli.service_commands import rotation
+    from kveil.proxy.keys.errors import KeySetupError
     from kveil.proxy.keys.keyfile import rotate_key
     from kveil.proxy.keys.keyfile_store import change_key_file
 
-    where = _key_path(path, config)
-    content = change_key_file(where, lambda before: rotate_key(before, name))
-    rotated = next(one for one in content.keys if one.name == name)
+    keys = _keys(path, config)
+    name_there = options.bare(name)
+    if (service := options.service_of(name, keys)) is not None:
+        msg = f"{name_there} is a key of {service}, and is rotated there:\n{rotation(service, name_there, keys)}"
+        raise KeySetupError(msg)
+    content = change_key_file(keys.path, lambda before: rotate_key(before, name_there))
+    rotated = next(one for one in content.keys if one.name == name_there)
     typer.echo(
-        f"Key {name} in {where} seals with version {rotated.primary} from now on.\n"
+        f"Key {name_there} in {keys.path} seals with version {rotated.primary} from now on.\n"
         "Proxies that run with this file notice by themselves. Copy it to all others now: without it they\n"
         "can't open what is sealed from here on."
     )
 
 
-def _key_path(path: Path | None, config: Path | None) -> Path:
-    """The key file that `kveil run` with the same options would use."""
-    from kveil.proxy.config import Override, load_keys
-
-    given = [] if path is None else [Override(path=("keys", "path"), value=path, origin="--keys")]
-    return load_keys(config, overrides=given).path
-
-
-def _as_json(where: Path, content: "KeyFile") -> dict[str, object]:
-    return {
-        "path": str(where),
-        "realm": content.realm,
-        "keys": [_key_as_json(key) for key in content.keys],
-        "key_hiding_key": {"id": content.key_hiding_key.id.hex(), "created": content.key_hiding_key.created},
-    }
-
-
-def _key_as_json(key: "NamedKey") -> dict[str, object]:
-    versions = [{"version": one.version, "created": one.created} for one in key.versions]
-    return {"name": key.name, "primary": key.primary, "versions": versions}
-
-
-def _as_text(where: Path, content: "KeyFile") -> str:
-    lines = [f"{where}", f"realm: {content.realm}"]
-    for key in content.keys:
-        for one in key.versions:
-            mark = "  seals" if one.version == key.primary else "  opens only"
-            lines.append(f"key {key.name}  version {one.version}  made {one.created}{mark}")
-    hiding = content.key_hiding_key
-    lines.append(f"key-hiding key  {hiding.id.hex()}  made {hiding.created}")
-    return "\n".join(lines)
+app.command()(key_usage.usage)
+app.command()(key_destroy.destroy)
+app.command()(shred)

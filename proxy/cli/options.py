@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 if TYPE_CHECKING:
-    from kveil.proxy.config import Direction, Override, Settings
+    from kveil.proxy.config import Direction, Keys, KeyService, Override, Settings
+    from kveil.proxy.policy import KeyRef
 
 ConfigFile = Annotated[
     Path | None,
@@ -40,6 +41,10 @@ LogFormat = Annotated[
     str | None,
     typer.Option("--log-format", metavar="FORMAT", help="json, console, or auto: console on a terminal."),
 ]
+LazyKeys = Annotated[
+    bool | None,
+    typer.Option("--lazy-keys", help="Start though keys that the rules name can't be used, or not yet."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, for machines.")]
 
 
@@ -51,6 +56,7 @@ class Flags:
     upstream: str | None = None
     listen: list[str] | None = None
     keys: Path | None = None
+    lazy_keys: bool | None = None
     tls: bool | None = None
     tls_ca: Path | None = None
     workers: int | None = None
@@ -61,6 +67,7 @@ class Flags:
 _PLAIN_FLAGS: Final = {
     "--upstream": ("upstream", "bootstrap"),
     "--keys": ("keys", "path"),
+    "--lazy-keys": ("keys", "lazy"),
     "--tls-ca": ("upstream", "tls", "ca"),
     "--workers": ("workers",),
     "--log-level": ("log", "level"),
@@ -100,3 +107,43 @@ def _overrides(flags: Flags, listeners: list[dict[str, str]], origin: str) -> "l
         if value_given is not None:
             found.append(Override(path=path, value=value_given, origin=flag))
     return found
+
+
+def key_path_overrides(path: Path | None) -> "list[Override]":
+    """What `--keys` says of the settings."""
+    from kveil.proxy.config import Override
+
+    return [] if path is None else [Override(path=("keys", "path"), value=path, origin="--keys")]
+
+
+def key_ref(name: str | None, keys: "Keys") -> "KeyRef":
+    """The key that a command names, as a rule would, or the default one. Raises KeySetupError."""
+    from kveil.proxy.config import KeyName
+    from kveil.proxy.keys.errors import KeySetupError
+    from kveil.proxy.policy import PROVIDER_IDS, KeyRef
+
+    try:
+        found = keys.default if name is None else KeyName.parse(name)
+    except ValueError as error:
+        raise KeySetupError(f"{name}: {error}") from None
+    if found.is_template:
+        msg = f"{found} is another key for each topic: name one"
+        raise KeySetupError(msg)
+    return KeyRef(PROVIDER_IDS[found.provider or keys.service], found.name)
+
+
+def service_of(name: str, keys: "Keys") -> "KeyService | None":
+    """The key service that has the key which a command names, None if it is the key file's."""
+    from kveil.proxy.config import KeyService
+
+    before, colon, _ = name.partition(":")
+    service = KeyService(before) if colon and before in set(KeyService) else keys.service
+    return None if service is KeyService.KEYFILE else service
+
+
+def bare(name: str) -> str:
+    """A key's name without its provider."""
+    from kveil.proxy.config import KeyService
+
+    before, colon, rest = name.partition(":")
+    return rest if colon and before in set(KeyService) else name

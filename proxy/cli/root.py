@@ -19,6 +19,7 @@ COMMANDS: Final = (
     "health",
     "doctor",
     "prepare",
+    "migrate",
     "demo",
     "version",
 )

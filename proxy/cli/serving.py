@@ -22,10 +22,10 @@ def serve_until_stopped(settings: Settings) -> None:
     from kveil.proxy.policy import Policy
     from kveil.proxy.users.users_store import check_users
 
+    log.configure(settings.log.format.value, settings.log.level.value)
     # Looked at here first, so that a missing file or key is told of before a port is bound.
     check_keys(settings, Policy(settings))
     check_users(settings)
-    log.configure(settings.log.format.value, settings.log.level.value)
     from kveil.proxy.server import serve
 
     raise typer.Exit(serve(settings))

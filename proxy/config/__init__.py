@@ -10,7 +10,9 @@ from kveil.proxy.config.choices import (
     Addressing,
     Compress,
     Direction,
+    Erased,
     Fit,
+    KeyPer,
     KeyService,
     LogFormat,
     LogLevel,
@@ -27,7 +29,7 @@ from kveil.proxy.config.errors import ConfigError, Problem
 from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.layers import Override
 from kveil.proxy.config.listeners import Listener, ListenerSasl, ListenerTls
-from kveil.proxy.config.loading import load, load_keys, load_listeners
+from kveil.proxy.config.loading import load, load_key_settings, load_keys, load_listeners
 from kveil.proxy.config.models import (
     BrokerPorts,
     Limits,
@@ -49,10 +51,12 @@ __all__ = [
     "Compress",
     "ConfigError",
     "Direction",
+    "Erased",
     "Fit",
     "ForwardProxy",
     "HostPort",
     "KeyName",
+    "KeyPer",
     "KeyService",
     "Keys",
     "Limits",
@@ -83,6 +87,7 @@ __all__ = [
     "UpstreamTls",
     "default_key_path",
     "load",
+    "load_key_settings",
     "load_keys",
     "load_listeners",
 ]

@@ -11,6 +11,7 @@ from kveil.proxy.config.errors import Problem
 from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.listener_checks import LISTENER_CHECKS, Check, reason_of
 from kveil.proxy.config.models import TopicRule, Upstream, UpstreamTls
+from kveil.proxy.config.record_key_checks import check_record_keys
 
 _DESCRIBED: Final = frozenset({KeyService.VAULT, KeyService.GCP, KeyService.AZURE, KeyService.PKCS11})
 
@@ -104,5 +105,6 @@ _CHECKS: Final[tuple[tuple[tuple[str, ...], Check], ...]] = (
     *LISTENER_CHECKS,
     (("topics",), _check_rules),
     (("keys", "topics"), _check_key_services),
+    (("keys", "topics"), check_record_keys),
     (("workers",), _check_workers),
 )

@@ -74,6 +74,20 @@ class RecordKeys(StrEnum):
     CLEAR = "clear"
 
 
+class KeyPer(StrEnum):
+    """What gets an epoch key of its own."""
+
+    TOPIC = "topic"
+    RECORD_KEY = "record_key"  # so that one can be erased, and its records with it
+
+
+class Erased(StrEnum):
+    """What a consumer gets of a record whose record key was erased."""
+
+    ERROR = "error"
+    NULL = "null"  # a null value, and a header that says why
+
+
 class Timestamps(StrEnum):
     """Whose timestamps record mode delivers."""
 

@@ -113,6 +113,10 @@ def _split(value: object) -> object:
     return value
 
 
+def _null_as_text(value: object) -> object:
+    return "null" if value is None else value  # as YAML has it
+
+
 def _passthrough(value: object) -> object:
     if value == "passthrough":
         return None
@@ -202,3 +206,4 @@ SkippedRange = Annotated[Skip, PlainValidator(_skip), _as_text]
 list_or_commas = BeforeValidator(_split)
 AddressGroup = Annotated[tuple[Annotated[str, AfterValidator(check_network)], ...], list_or_commas]
 none_if_passthrough = BeforeValidator(_passthrough)
+null_as_text = BeforeValidator(_null_as_text)

@@ -1,9 +1,9 @@
 """Where the keys of each key service are, and how the proxy signs in there."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kveil.proxy.config.fields import (
     Address,
@@ -51,6 +51,15 @@ class Vault(_Model):
     approle: AppRole | None = None
     kubernetes: KubernetesLogin | None = None
 
+    @model_validator(mode="after")
+    def _signs_in_by_one_way(self) -> Self:
+        given = [way for way in ("token", "approle", "kubernetes") if getattr(self, way) is not None]
+        if len(given) != 1:
+            found = f"has {' and '.join(given)}" if given else "doesn't say how the proxy signs in"
+            msg = f"{found}: exactly one of token, approle, kubernetes is needed"
+            raise ValueError(msg)
+        return self
+
 
 class Aws(_Model):
     """AWS KMS, signed in by the SDK's default chain.
@@ -75,6 +84,7 @@ class Azure(_Model):
     """Azure Managed HSM, signed in by DefaultAzureCredential. A key's name is its name there."""
 
     address: ServiceUrl
+    ca: ReadableFile | None = None
 
 
 class Pkcs11(_Model):

@@ -35,6 +35,8 @@ TOPIC_SETTINGS_SECONDS_LEAST: Final = 0.1
 EPOCH_KEY_HOURS: Final = 24.0
 # A reader of a long history meets one epoch key per producer process, topic and day. About 1 kB each.
 OPENED_KEYS: Final = 10_000
+# Epoch keys of record keys, which stay in memory wrapped, about 350 bytes each.
+RECORD_KEYS: Final = 1_000_000
 # How long sealing goes on before the key's service is asked again whether it may: the worst case between a key's being
 # disabled and the last batch sealed under it. Two calls in ten minutes for each key.
 SEAL_LEASE_SECONDS: Final = 300.0

@@ -1,9 +1,10 @@
 """From a file, the environment and flags to `Settings`, or to every reason why not."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -16,6 +17,8 @@ from kveil.proxy.config.layers import Override, environment, lay_over
 from kveil.proxy.config.listeners import Listener
 from kveil.proxy.config.models import Settings
 from kveil.proxy.config.problems import dotted, problems_of, unknown_key, with_origin
+
+_ABOUT_KEYS: Final = ("realm", "keys", "topics", "presets")
 
 
 def load(
@@ -42,6 +45,21 @@ def load_keys(
     if not isinstance(keys, Keys):
         raise ConfigError([problem for problem in problems if problem.path.partition(".")[0] == "keys"])
     return keys
+
+
+def load_key_settings(
+    path: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    overrides: Sequence[Override] = (),
+) -> Settings:
+    """What is about keys, all else as by default, for commands that need no cluster: there is no `upstream`."""
+    sections, problems, origins = _collect(path, environ, overrides)
+    about: dict[str, Any] = {name: sections[name] for name in _ABOUT_KEYS if name in sections}
+    problems = [problem for problem in problems if re.split(r"[.\[]", problem.path)[0] in _ABOUT_KEYS]
+    problems += [with_origin(problem, origins) for problem in cross_checks(about)]
+    if problems:
+        raise ConfigError(problems)
+    return Settings.model_construct(**about)
 
 
 def load_listeners(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> tuple[Listener, ...]:

@@ -7,7 +7,9 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_va
 from kveil.proxy.config import limits
 from kveil.proxy.config.choices import (
     Compress,
+    Erased,
     Fit,
+    KeyPer,
     LogFormat,
     LogLevel,
     Mechanism,
@@ -37,14 +39,17 @@ from kveil.proxy.config.fields import (
     Topic,
     list_or_commas,
     none_if_passthrough,
+    null_as_text,
 )
 from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.listeners import Listener, NodeId, Port
 from kveil.proxy.config.logins import check_key, check_mechanism
 from kveil.proxy.config.section import Section as _Model
-from kveil.proxy.config.values import ForwardProxy
+from kveil.proxy.config.values import MAX_OFFSET, MAX_PARTITION, ForwardProxy, is_glob
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+PartitionIndex = Annotated[int, Field(ge=0, le=MAX_PARTITION)]
+Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET)]
 
 
 class BrokerPorts(_Model):
@@ -132,11 +137,14 @@ class TopicRule(_Model):
     key: KeyReference | None = None
     accept_keys: Annotated[tuple[KeyReference, ...], list_or_commas] = ()
     accept_plain: bool = False
+    plain_before: dict[PartitionIndex, Offset] = Field(default_factory=dict)
     stub_codec: StubCodec = StubCodec.AUTO
     compress: Compress = Compress.NONE
     fit: Fit = Fit.COMPRESS
     raise_message_limit: bool = False
     keys: RecordKeys = RecordKeys.HIDDEN
+    key_per: KeyPer = KeyPer.TOPIC
+    erased: Annotated[Erased, null_as_text] = Erased.ERROR
     timestamps: Timestamps = Timestamps.TOPIC
     pass_headers: Annotated[tuple[str, ...], list_or_commas] = ()
     origin_partition: bool = False
@@ -149,11 +157,14 @@ class TopicRule(_Model):
         "key",
         "accept_keys",
         "accept_plain",
+        "plain_before",
         "stub_codec",
         "compress",
         "fit",
         "raise_message_limit",
         "keys",
+        "key_per",
+        "erased",
         "timestamps",
         "pass_headers",
         "origin_partition",
@@ -163,6 +174,17 @@ class TopicRule(_Model):
     def _only_when_sealed(cls, value: object, info: ValidationInfo) -> object:
         if info.data.get("seal") is Seal.NONE:
             msg = "has no meaning with seal: none; remove one of the two"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("plain_before")
+    @classmethod
+    def _is_of_one_topic(cls, value: dict[int, int], info: ValidationInfo) -> dict[int, int]:
+        if value and info.data.get("accept_plain"):
+            msg = "has no meaning with accept_plain: true, which lets all plain records through; remove one of the two"
+            raise ValueError(msg)
+        if value and is_glob(info.data.get("match", "")):
+            msg = "names offsets of one topic: its rule's match must be that topic's name, without a pattern"
             raise ValueError(msg)
         return value
 
@@ -182,6 +204,7 @@ class Limits(_Model):
     epoch_key_hours: Annotated[float, Field(gt=0, le=limits.EPOCH_KEY_HOURS)] = limits.EPOCH_KEY_HOURS
     opened_keys: Annotated[int, Field(ge=1)] = limits.OPENED_KEYS
     refused_key_seconds: Seconds = limits.REFUSED_KEY_SECONDS
+    record_keys: Annotated[int, Field(ge=1)] = limits.RECORD_KEYS
 
 
 class Log(_Model):

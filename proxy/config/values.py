@@ -29,6 +29,11 @@ def check_topic(name: str) -> str:
     return name
 
 
+def is_glob(match: str) -> bool:
+    """Whether a rule's pattern may match several topics."""
+    return _TOPIC.fullmatch(match) is None
+
+
 def is_network(text: str) -> bool:
     """Whether this is meant as an address or a network, be it right or wrong."""
     return "/" in text or ":" in text or not text.strip("0123456789.")
@@ -176,6 +181,10 @@ class KeyName:
     def is_template(self) -> bool:
         """Whether it is another key for each topic."""
         return TOPIC_PLACE in self.name
+
+    def may_be(self, name: str) -> bool:
+        """Whether this is the name for some topic."""
+        return re.fullmatch(".+".join(map(re.escape, self.name.split(TOPIC_PLACE))), name) is not None
 
     def __str__(self) -> str:
         return f"{self.provider}:{self.name}" if self.provider else self.name

@@ -5,6 +5,9 @@
          {"version": "1", "created": "2026-01-31T08:00:00Z", "secret": "base64 of 32 bytes"}, ...]}],
      "key_hiding_key": {"id": "16 bytes in hex", "created": "...", "secret": "base64 of 32 bytes"}}
 
+Where a key service keeps the keys, `keys` is empty, and the key-hiding key has a member `wrapped` in the place of
+`secret`: base64 of a key block (FORMAT.md, section 10.2).
+
 Every fault is a sentence, and none repeats what stands in the file: it may be a secret in a wrong place.
 """
 
@@ -12,6 +15,8 @@ import base64
 import json
 from typing import Any, Final
 
+from kveil.protocol.envelope.errors import Unopenable
+from kveil.protocol.envelope.header import KeyBlock
 from kveil.proxy.keys.errors import KeyFileError
 from kveil.proxy.keys.keyfile import (
     HIDING_ID_BYTES,
@@ -20,6 +25,7 @@ from kveil.proxy.keys.keyfile import (
     KeyFile,
     KeyVersion,
     NamedKey,
+    WrappedHidingKey,
     checked_name,
 )
 
@@ -29,7 +35,6 @@ VERSION: Final = 1
 
 def encode_key_file(content: KeyFile) -> bytes:
     """The file's text."""
-    hiding = content.key_hiding_key
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -38,11 +43,7 @@ def encode_key_file(content: KeyFile) -> bytes:
             {"name": key.name, "primary": key.primary, "versions": [_encoded(one) for one in key.versions]}
             for key in content.keys
         ],
-        "key_hiding_key": {
-            "id": hiding.id.hex(),
-            "created": hiding.created,
-            "secret": _base64(hiding.secret),
-        },
+        "key_hiding_key": _encoded_hiding_key(content.key_hiding_key),
     }
     return json.dumps(document, indent=2).encode() + b"\n"
 
@@ -57,7 +58,7 @@ def decode_key_file(data: bytes) -> KeyFile:
         msg = f"has a version that this program doesn't know: it reads version {VERSION}; use a newer kveil"
         raise KeyFileError(msg)
     _members(document, "the file", {"format", "version", "realm", "keys", "key_hiding_key"})
-    keys = [_named_key(item) for item in _list(document["keys"], "keys")]
+    keys = [_named_key(item) for item in _list(document["keys"], "keys", least=0)]
     _distinct([key.name for key in keys], "two keys named")
     return KeyFile(
         realm=checked_name(document["realm"], "realm"),
@@ -68,6 +69,13 @@ def decode_key_file(data: bytes) -> KeyFile:
 
 def _encoded(one: KeyVersion) -> dict[str, str]:
     return {"version": one.version, "created": one.created, "secret": _base64(one.secret)}
+
+
+def _encoded_hiding_key(hiding: HidingKey | WrappedHidingKey) -> dict[str, str]:
+    found = {"id": hiding.id.hex(), "created": hiding.created}
+    if isinstance(hiding, WrappedHidingKey):
+        return {**found, "wrapped": _base64(hiding.block.encode())}
+    return {**found, "secret": _base64(hiding.secret)}
 
 
 def _base64(secret: bytes) -> str:
@@ -117,9 +125,9 @@ def _key_version(item: object, key: str) -> KeyVersion:
     )
 
 
-def _hiding_key(item: object) -> HidingKey:
-    found = _members(item, "key_hiding_key", {"id", "created", "secret"})
-    secret = _secret(found["secret"], "secret of key_hiding_key")
+def _hiding_key(item: object) -> HidingKey | WrappedHidingKey:
+    is_wrapped = isinstance(item, dict) and "wrapped" in item
+    found = _members(item, "key_hiding_key", {"id", "created", "wrapped" if is_wrapped else "secret"})
     created = _text(found["created"], "created of key_hiding_key")
     try:
         identifier = bytes.fromhex(_text(found["id"], "id of key_hiding_key"))
@@ -128,7 +136,17 @@ def _hiding_key(item: object) -> HidingKey:
     if len(identifier) != HIDING_ID_BYTES:
         msg = f"the id of key_hiding_key must be {HIDING_ID_BYTES} bytes in hexadecimal digits"
         raise KeyFileError(msg)
-    return HidingKey(id=identifier, created=created, secret=secret)
+    if is_wrapped:
+        return WrappedHidingKey(id=identifier, created=created, block=_block(found["wrapped"]))
+    return HidingKey(id=identifier, created=created, secret=_secret(found["secret"], "secret of key_hiding_key"))
+
+
+def _block(item: object) -> KeyBlock:
+    try:
+        return KeyBlock.decode(base64.b64decode(_text(item, "wrapped of key_hiding_key"), validate=True))
+    except (ValueError, Unopenable):
+        msg = "wrapped of key_hiding_key must be a key block in base64; restore the file from your backup"
+        raise KeyFileError(msg) from None
 
 
 def _members(item: object, what: str, names: set[str]) -> dict[str, Any]:
@@ -145,9 +163,9 @@ def _members(item: object, what: str, names: set[str]) -> dict[str, Any]:
     return item
 
 
-def _list(item: object, what: str) -> list[Any]:
-    if not isinstance(item, list) or not item:
-        msg = f"{what} must be a list that is not empty"
+def _list(item: object, what: str, *, least: int = 1) -> list[Any]:
+    if not isinstance(item, list) or len(item) < least:
+        msg = f"{what} must be a list{' that is not empty' if least else ''}"
         raise KeyFileError(msg)
     return item
 

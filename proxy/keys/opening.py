@@ -2,18 +2,23 @@
 
 import asyncio
 import importlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Final
 
 from kveil.protocol.envelope.header import KID_LENGTH
 from kveil.protocol.envelope.key_schedule import EPOCH_KEY_LENGTH
+from kveil.protocol.envelope.key_topic import KeyTopicCodec
 from kveil.proxy.admin.metrics import Metrics
-from kveil.proxy.config import Direction, Keys, KeyService, Settings
+from kveil.proxy.config import Direction, KeyPer, Keys, KeyService, Mode, Seal, Settings, choices
 from kveil.proxy.keys.calls import KeyCalls
 from kveil.proxy.keys.errors import KeyDenied, KeySetupError, KeyUnavailable
-from kveil.proxy.keys.provider import KeyContext, KeyProvider
+from kveil.proxy.keys.hiding import NOT_MADE, unwrap_hiding_key
+from kveil.proxy.keys.keyfile import WrappedHidingKey
+from kveil.proxy.keys.provider import KeyContext, KeyDescription, KeyProvider
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
 from kveil.proxy.keys.realm import Realm, open_realm
+from kveil.proxy.keys.record_keys import RecordKeys
 from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.log import get_logger
 from kveil.proxy.policy import PROVIDER_IDS, KeyRef, Policy
@@ -33,9 +38,18 @@ _CLASSES: Final[Mapping[KeyService, str]] = {
 def open_key_ring(settings: Settings, policy: Policy, metrics: Metrics) -> KeyRing:
     """The key ring of this process. Call it after the last fork. Raises KeySetupError."""
     realm = open_realm(settings)
+    providers = open_providers(settings, policy)
+    _check_realm(settings, realm, providers)
     if not settings.keys.unwrap_cache_seconds:
         _log.warning("keys_asked_for_at_each_use", why="keys.unwrap_cache_seconds is 0, so an outage stops all reading")
-    return KeyRing(_open_providers(settings, policy), realm, settings.keys, settings.limits, metrics=metrics)
+    return KeyRing(providers, realm, settings.keys, settings.limits, metrics=metrics)
+
+
+def open_record_keys(settings: Settings, policy: Policy, keys: KeyRing) -> RecordKeys | None:
+    """The epoch keys of record keys, None where no rule asks for any. Raises KeySetupError."""
+    if not policy.any_record_keys:
+        return None
+    return RecordKeys(keys, KeyTopicCodec(keys.hiding_secret, realm=keys.realm), settings.limits)
 
 
 def check_keys(settings: Settings, policy: Policy) -> Realm:
@@ -44,7 +58,8 @@ def check_keys(settings: Settings, policy: Policy) -> Realm:
     :raises KeySetupError: some can't, with all reasons.
     """
     realm = open_realm(settings)
-    providers = _open_providers(settings, policy)
+    providers = open_providers(settings, policy)
+    _check_realm(settings, realm, providers)
     if not settings.keys.lazy:
         asyncio.run(_check(settings, policy, realm, providers))
     return realm
@@ -65,8 +80,46 @@ def open_provider(service: KeyService, keys: Keys) -> KeyProvider:
     return provider
 
 
-def _open_providers(settings: Settings, policy: Policy) -> Mapping[int, KeyProvider]:
+def open_providers(settings: Settings, policy: Policy) -> Mapping[int, KeyProvider]:
+    """Every provider of which a rule names a key, by their numbers in envelopes. Raises KeySetupError."""
     return {PROVIDER_IDS[service]: open_provider(service, settings.keys) for service in sorted(policy.services)}
+
+
+@asynccontextmanager
+async def key_calls(providers: Mapping[int, KeyProvider], keys: Keys) -> AsyncIterator[Mapping[int, KeyCalls]]:
+    """Calls to the providers for the length of a block: for commands, and for checks before the start."""
+    metrics = Metrics()
+    try:
+        yield {number: KeyCalls(provider, keys.call_timeout_seconds, metrics) for number, provider in providers.items()}
+    finally:
+        await asyncio.gather(*(provider.close() for provider in providers.values()))
+
+
+async def describe_keys(calls: Mapping[int, KeyCalls], keys: Iterable[KeyRef]) -> dict[KeyRef, KeyDescription | str]:
+    """Each key's versions, or why they can't be told."""
+
+    async def describe(key: KeyRef) -> KeyDescription | str:
+        try:
+            return await calls[key.provider].describe(key.name)
+        except (KeyDenied, KeyUnavailable) as error:
+            return str(error)
+
+    wanted = sorted(set(keys))
+    return dict(zip(wanted, await asyncio.gather(*map(describe, wanted)), strict=True))
+
+
+def _check_realm(settings: Settings, realm: Realm, providers: Mapping[int, KeyProvider]) -> None:
+    """Raises KeySetupError if record mode can't hide keys as the rules say."""
+    hiding = realm.hiding_key
+    if isinstance(hiding, WrappedHidingKey) and hiding.block.provider not in providers:
+        key = KeyRef(hiding.block.provider, hiding.block.name)
+        msg = f"the key-hiding key in {settings.keys.path} was wrapped by {key}, and neither keys nor a rule names that"
+        raise KeySetupError(msg)
+    for place, rule in enumerate(settings.topics if hiding is None else ()):
+        hides = rule.keys is choices.RecordKeys.HIDDEN or rule.key_per is KeyPer.RECORD_KEY
+        if rule.seal is not Seal.NONE and rule.mode is Mode.RECORD and hides:
+            msg = f"topics[{place}].mode: {NOT_MADE}"
+            raise KeySetupError(msg)
 
 
 def _open_class(keys: Keys) -> KeyProvider:
@@ -87,21 +140,26 @@ def _open_class(keys: Keys) -> KeyProvider:
 
 async def _check(settings: Settings, policy: Policy, realm: Realm, providers: Mapping[int, KeyProvider]) -> None:
     seals = any(listener.direction is not Direction.CONSUME for listener in settings.listeners)
-    metrics = Metrics()
-    calls = {
-        number: KeyCalls(provider, settings.keys.call_timeout_seconds, metrics)
-        for number, provider in providers.items()
-    }
     names = sorted(policy.named_keys)
-    try:
+    async with key_calls(providers, settings.keys) as calls:
         found = await asyncio.gather(
-            *(_check_key(calls[key.provider], key, realm, seals and key in policy.sealing_keys) for key in names)
+            *(_check_key(calls[key.provider], key, realm, seals and key in policy.sealing_keys) for key in names),
+            _check_hiding_key(calls, realm),
         )
-    finally:
-        await asyncio.gather(*(provider.close() for provider in providers.values()))
     problems = [problem for problem in found if problem is not None]
     if problems:
         raise KeySetupError("\n".join(problems))
+
+
+async def _check_hiding_key(calls: Mapping[int, KeyCalls], realm: Realm) -> str | None:
+    """Why the key-hiding key can't be had, None if it can."""
+    wrapped = realm.hiding_key
+    if isinstance(wrapped, WrappedHidingKey):
+        try:
+            await unwrap_hiding_key(calls[wrapped.block.provider], wrapped, realm.name)
+        except (KeyDenied, KeyUnavailable) as error:
+            return f"the key-hiding key can't be had: {error}"
+    return None
 
 
 async def _check_key(calls: KeyCalls, key: KeyRef, realm: Realm, seals: bool) -> str | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from kveil.proxy.config import KeyService, Settings
 from kveil.proxy.keys.errors import KeyFileError, KeySetupError
-from kveil.proxy.keys.keyfile import HidingKey
+from kveil.proxy.keys.keyfile import HidingKey, WrappedHidingKey
 from kveil.proxy.keys.keyfile_store import read_key_file
 
 
@@ -13,7 +13,7 @@ class Realm:
     """One deployment. Neither changes while there is data."""
 
     name: str
-    hiding_key: HidingKey | None
+    hiding_key: HidingKey | WrappedHidingKey | None
     """None if none was made: record mode with hidden keys is refused then."""
 
 

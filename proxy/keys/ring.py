@@ -15,13 +15,14 @@ from typing import Final
 
 from kveil.protocol.envelope.errors import Unopenable
 from kveil.protocol.envelope.header import KeyBlock
-from kveil.protocol.envelope.key_schedule import EpochKey, KeyHidingKey, WireKeys, derive_kid, new_epoch_key_secret
+from kveil.protocol.envelope.key_schedule import EpochKey, KeyHidingKey, derive_kid, new_epoch_key_secret
 from kveil.proxy.admin.audit import audit
 from kveil.proxy.admin.metrics import Metrics
 from kveil.proxy.config import Keys, Limits
 from kveil.proxy.keys.calls import KeyCalls
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 from kveil.proxy.keys.flights import Flights
+from kveil.proxy.keys.hiding import HidingKeys
 from kveil.proxy.keys.opened import OpenedKeys, Place, RefusalBudget, RefusedKeys
 from kveil.proxy.keys.provider import KeyContext, KeyProvider
 from kveil.proxy.keys.realm import Realm
@@ -60,8 +61,7 @@ class KeyRing:
         self._opened = OpenedKeys(limits.opened_keys, keys.unwrap_cache_seconds)
         self._refused = RefusedKeys(limits.refused_key_seconds)
         self._refusals = RefusalBudget(limits.refused_key_seconds)
-        self._hiding: dict[str, KeyHidingKey] = {}
-        self._wire_keys = WireKeys()
+        self._hiding = HidingKeys(realm, self._calls, limits.refused_key_seconds, clock)
         self._renewals: Flights[tuple[str, KeyRef], EpochKey] = Flights()
         self._lease_renewals: Flights[KeyRef, None] = Flights()
         self._unwraps: Flights[Place, EpochKey] = Flights()
@@ -94,15 +94,26 @@ class KeyRing:
             self._lease_renewals.begin(rule.key, lambda: self._renew_lease(topic, rule.key))
         return self._epochs.current(topic, rule.key, lease.version, now)
 
+    @property
+    def hiding_key_id(self) -> bytes | None:
+        """The id of the key-hiding key, None if none was made."""
+        return self._realm.hiding_key.id if self._realm.hiding_key else None
+
     def hiding_key(self, topic: str) -> KeyHidingKey | None:
-        """What hides the keys of the topic's records in record mode, None if none was made."""
-        hiding = self._hiding.get(topic)
-        if hiding is None and (found := self._realm.hiding_key) is not None:
-            hiding = KeyHidingKey(
-                id=found.id, secret=found.secret, realm=self.realm, topic=topic, remembered=self._wire_keys
-            )
-            self._hiding[topic] = hiding
-        return hiding
+        """What hides the keys of the topic's records in record mode, or None: `unwrap_hiding_key` is needed."""
+        return self._hiding.find(topic)
+
+    def hiding_secret(self) -> bytes:
+        """The key-hiding key itself. Raises KeyUnavailable before `unwrap_hiding_key`."""
+        return self._hiding.secret()
+
+    def wraps_hiding_key(self, key: KeyRef) -> bool:
+        """Whether the key-hiding key is kept wrapped by this key, and would be lost with it."""
+        return self._hiding.is_wrapped_by(key)
+
+    async def unwrap_hiding_key(self) -> None:
+        """Makes `hiding_key` have an answer. Raises KeyDenied or KeyUnavailable."""
+        await self._hiding.unwrap()
 
     async def renew(self, topic: str, rule: Rule) -> EpochKey:
         """A usable epoch key for `topic`, made if there is none. Raises KeyDenied or KeyUnavailable."""
@@ -125,6 +136,18 @@ class KeyRing:
         self._opened.put((topic, kid, block), key, now)
         audit("key.created", topic, kid=kid.hex(), key=str(rule.key), version=block.version)
         return key
+
+    async def make_key(self, topic: str, key: KeyRef) -> EpochKey:
+        """A new key of `topic` that seals nothing by itself, as if it had been unwrapped just now.
+
+        :raises KeyDenied, KeyUnavailable: it can't be made.
+        """
+        asked = self._clock()
+        secret, kid, block = await self._wrapped(topic, key)
+        made = EpochKey(secret=secret, realm=self.realm, topic=topic, kid=kid, block=block)
+        self._opened.put((topic, kid, block), made, asked)
+        audit("key.created", topic, kid=kid.hex(), key=str(key), version=block.version)
+        return made
 
     async def _renew_lease(self, topic: str, key: KeyRef) -> None:
         """Wraps a secret that nothing is sealed with: that takes the same right, and names the primary version."""

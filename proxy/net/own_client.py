@@ -6,19 +6,19 @@ the same rules. No port listens: both ends of the connection are in this process
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from kveil.protocol.kafka.api_table import API_TABLE, ApiKey
 from kveil.protocol.kafka.messages import decode_response, encode_request
 from kveil.proxy import log
-from kveil.proxy.addresses import LocalPorts
 from kveil.proxy.config import Direction
 from kveil.proxy.context import Connection, Shared
 from kveil.proxy.errors import QuestionFailed
 from kveil.proxy.net.relay import Relay
 from kveil.proxy.net.upstream import Upstream
+from kveil.proxy.policy import OWN_PRINCIPAL
 
 ANSWER_SECONDS = 30.0
 """As long as clients wait."""
@@ -26,6 +26,22 @@ ANSWER_SECONDS = 30.0
 _CLIENT_ID = "kveil"
 _NO_PORT = 0
 """Brokers' local addresses aren't connected to."""
+_READ_BYTES = 1024 * 1024
+"""How much of an answer waits to be read."""
+
+
+class _AnyNode:
+    """A place for every broker: this client says itself whom it wants, and connects to no port."""
+
+    bootstrap = _NO_PORT
+
+    def place_of(self, node_id: int) -> tuple[str | None, int]:  # noqa: ARG002 - all the same
+        """Return the port that isn't there."""
+        return None, _NO_PORT
+
+    def places(self) -> Iterator[tuple[str | None, int, int | None]]:
+        """Yield none: nothing listens."""
+        return iter(())
 
 
 class _Alone:
@@ -84,21 +100,22 @@ class OwnClient:
 
 
 @asynccontextmanager
-async def own_client(shared: Shared) -> AsyncIterator[OwnClient]:
-    """Be a client for the length of a block."""
+async def own_client(shared: Shared, node_id: int | None = None) -> AsyncIterator[OwnClient]:
+    """Be a client for the length of a block: of any broker, or of the one that an answer has named."""
     near, far = socket.socketpair()
     owner = _Alone()
     connection = Connection(
         shared=shared,
         log=log.get_logger(__name__),
         direction=Direction.BOTH,
-        ports=LocalPorts(_NO_PORT, shared.settings.broker_ports.count, dict(shared.settings.nodes)),
+        ports=_AnyNode(),
         host="localhost",
-        node_id=None,
+        node_id=node_id,
+        principal=OWN_PRINCIPAL,
     )
     relay = Relay(connection, Upstream(shared.settings), owner)
     await asyncio.get_running_loop().connect_accepted_socket(lambda: relay.client, far)
-    reader, writer = await asyncio.open_connection(sock=near)
+    reader, writer = await asyncio.open_connection(sock=near, limit=_READ_BYTES)
     try:
         yield OwnClient(reader, writer)
     finally:

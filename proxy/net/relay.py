@@ -12,10 +12,10 @@ from kveil.protocol.kafka.errors import ProtocolError
 from kveil.proxy.addresses import Endpoint
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import CloseConnection, LoginFailed
-from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
+from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeysFull, KeyUnavailable
 from kveil.proxy.log import log_limited
 from kveil.proxy.login import MAX_TOKEN_BYTES
-from kveil.proxy.needs import OpeningKeyNeed, PasswordNeed, SealingKeyNeed
+from kveil.proxy.needs import HidingKeyNeed, KeyNeed, OpeningKeyNeed, PasswordNeed, RecordKeysNeed, SealingKeyNeed
 from kveil.proxy.net.leg import Leg
 from kveil.proxy.net.own_login import OwnLogin
 from kveil.proxy.net.questions import Questions
@@ -300,7 +300,7 @@ class Relay:
             group.create_task(self._questions.meet(parked))
             group.create_task(read_records(self._questions, parked))
             for need in parked.needs:
-                if isinstance(need, SealingKeyNeed | OpeningKeyNeed):
+                if isinstance(need, KeyNeed):
                     group.create_task(self._meet_key(need, parked))
                 elif isinstance(need, PasswordNeed):
                     group.create_task(asyncio.to_thread(need.check))
@@ -308,14 +308,20 @@ class Relay:
             await self._own_login.ready()
         self._pump(resume)
 
-    async def _meet_key(self, need: SealingKeyNeed | OpeningKeyNeed, parked: Parked) -> None:
-        keys = self._connection.shared.keys
+    async def _meet_key(self, need: KeyNeed, parked: Parked) -> None:
+        shared = self._connection.shared
         try:
-            if isinstance(need, SealingKeyNeed):
-                await keys.renew(need.topic, need.rule)
-            else:
-                await keys.unwrap(need.topic, need.partition, need.kid, need.block, need.rule)
-        except (KeyRefused, KeyDenied, KeyUnavailable) as error:
+            match need:
+                case SealingKeyNeed():
+                    await shared.keys.renew(need.topic, need.rule)
+                case HidingKeyNeed():
+                    await shared.keys.unwrap_hiding_key()
+                case OpeningKeyNeed():
+                    keys = shared.keys_for(need.block)
+                    await keys.unwrap(need.topic, need.partition, need.kid, need.block, need.rule)
+                case RecordKeysNeed() if shared.record_keys is not None:
+                    await shared.record_keys.prepare(need.topic, need.rule, need.record_ids)
+        except (KeyRefused, KeyDenied, KeysFull, KeyUnavailable) as error:
             parked.failures[need] = error
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -78,6 +78,12 @@ def test_a_rule_carries_what_it_says():
     )
 
 
+def test_plain_before_is_by_partition():
+    rule = policy_of(TOPICS="[{match: m, plain_before: {0: 1200, 3: 7}}]").rule_for("m")
+    assert rule.plain_before == {0: 1200, 3: 7}
+    assert hash(rule) == hash(rule)
+
+
 def test_a_rule_does_not_accept_the_default_key_unless_it_says_so():
     assert policy_of(TOPICS="[{match: m, key: eu}]").rule_for("m").accept_keys == {(1, "eu")}
 
@@ -110,7 +116,7 @@ def test_whether_anything_is_plain_on_purpose(variables, expected):
     assert policy_of(**variables).any_plain is expected
 
 
-VAULT = {"KEYS__VAULT__ADDRESS": "https://vault.example.net:8200"}
+VAULT = {"KEYS__VAULT": "{address: 'https://vault.example.net:8200', approle: {role_id: a, secret_id: 'env:HOME'}}"}
 
 
 def names(keys) -> list[str]:

@@ -25,14 +25,17 @@ from kveil.proxy.context import Connection, Shared
 from kveil.proxy.errors import QuestionFailed
 from kveil.proxy.keys.keyfile import new_key_file
 from kveil.proxy.keys.keyfile_store import create_key_file
+from kveil.proxy.keys.opening import open_record_keys
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
 from kveil.proxy.needs import (
     AgreementNeed,
     GiftNeed,
+    HidingKeyNeed,
     Need,
     OpeningKeyNeed,
     PasswordNeed,
     ReadRecords,
+    RecordKeysNeed,
     RecordsNeed,
     SealingKeyNeed,
     TopicNameNeed,
@@ -41,6 +44,7 @@ from kveil.proxy.needs import (
 from kveil.proxy.policy import Policy
 from kveil.proxy.session import Parked, Session
 from kveil.proxy.topics import SettingsCache, TopicNames, TopicSettings
+from tests.support.key_log import KeyTopic
 from tests.support.key_rings import key_file_ring
 from tests.support.kio_instances import header_of, kio_decode
 
@@ -104,9 +108,12 @@ def make_shared(
     to_cluster: Mapping[str, Any] | None = None,
     clock: Clock | None = None,
     provider: Any = None,
+    key_topic: KeyTopic | None = None,
     **config: Any,
 ) -> Shared:
-    """What all connections of one proxy have in common, as `server.serve` puts it together."""
+    """What all connections of one proxy have in common, as `server.serve` puts it together. Record keys' keys are on
+    the key topic that is given, or on one of its own.
+    """
     settings = Settings.model_validate(
         {
             "upstream": {"bootstrap": [upstream], **(to_cluster or {})},
@@ -116,10 +123,16 @@ def make_shared(
         }
     )
     clock = clock or Clock()
+    policy = Policy(settings)
+    ring = key_file_ring(provider or KeyFileProvider(settings.keys.path), limits=settings.limits, clock=clock)
+    record_keys = open_record_keys(settings, policy, ring)
+    if record_keys is not None:
+        (key_topic or KeyTopic()).followed_by(record_keys)
     return Shared(
         settings=settings,
-        policy=Policy(settings),
-        keys=key_file_ring(provider or KeyFileProvider(settings.keys.path), limits=settings.limits, clock=clock),
+        policy=policy,
+        keys=ring,
+        record_keys=record_keys,
         brokers=Brokers(),
         budget=BufferBudget(settings.limits.buffered_bytes),
         topic_names=TopicNames(),
@@ -287,7 +300,11 @@ class Conversation:
             case SealingKeyNeed(topic, rule):
                 asyncio.run(shared.keys.renew(topic, rule))
             case OpeningKeyNeed(topic, partition, kid, block, rule):
-                asyncio.run(shared.keys.unwrap(topic, partition, kid, block, rule))
+                asyncio.run(shared.keys_for(block).unwrap(topic, partition, kid, block, rule))
+            case RecordKeysNeed(topic, rule, record_ids):
+                asyncio.run(shared.record_keys.prepare(topic, rule, record_ids))
+            case HidingKeyNeed():
+                asyncio.run(shared.keys.unwrap_hiding_key())
 
     def _meet_name(self, topic_id: bytes) -> None:
         """Ask the other workers, then the broker."""

@@ -1,6 +1,7 @@
 """Epoch keys and what is derived from them."""
 
 import dataclasses
+import hmac
 import itertools
 
 import pytest
@@ -13,6 +14,7 @@ from kveil.protocol.envelope.key_schedule import (
     EpochKey,
     KeyHidingKey,
     WireKeys,
+    derive_hiding_key_id,
     derive_kid,
     derive_kid_check,
     new_epoch_key_secret,
@@ -163,6 +165,21 @@ def test_wire_keys_are_remembered_up_to_a_bound(monkeypatch):
     wire_key(b"1")
     wire_key(b"4")
     assert derived[5:] == [b"4", b"1"]
+
+
+def test_the_id_of_a_wrapped_key_hiding_key_is_its_own_and_its_realms():
+    """As FORMAT.md, section 10.2, has it: computed here by hand."""
+    secret = bytes(range(32))
+    info = b"kveil/v1/hiding-id\x00\x00\x03lab"
+    expected = hmac.digest(secret, info + b"\x01", "sha512")[:16]
+    assert derive_hiding_key_id(secret, realm="lab") == expected
+    assert derive_hiding_key_id(secret, realm="la") != expected
+    assert derive_hiding_key_id(bytes(32), realm="lab") != expected
+    for size in (0, 31, 33):
+        with pytest.raises(Unopenable, match="key length"):
+            derive_hiding_key_id(bytes(size), realm="lab")
+    with pytest.raises(ValueError, match="empty"):
+        derive_hiding_key_id(secret, realm="")
 
 
 def test_a_key_hiding_key_is_checked_and_shows_nothing():

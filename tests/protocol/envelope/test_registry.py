@@ -31,6 +31,7 @@ FROZEN = {
     "SERVICE_AEAD": 2,
     "RSA_OAEP_SHA256": 3,
     "AES_KEY_WRAP_PAD": 4,
+    "AES_KEY_WRAP": 5,
 }
 
 

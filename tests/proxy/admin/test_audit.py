@@ -30,6 +30,7 @@ def test_an_event_has_what_the_specification_asks(kind):
 def test_the_types_are_for_ever():
     assert set(KINDS) >= {
         "key.created",
+        "key.erased",
         "key.refused",
         "key.unwrapped",
         "plain.passed",

@@ -65,6 +65,7 @@ def test_the_same_for_machines(kveil, config):
         "key": "keyfile:default",
         "accept_keys": ["keyfile:default", "keyfile:retired"],
         "accept_plain": True,
+        "plain_before": {},
     }
     assert (plain["sealed"], plain["mode"], plain["key"], plain["accept_keys"]) == (False, None, None, [])
 
@@ -116,3 +117,17 @@ def test_keys_are_checked_too(kveil, config, key_path, as_json):
     result = kveil("check", "-c", config)
     assert result.exit_code == 2
     assert "kveil keys init" in result.stderr
+
+
+def test_the_cluster_is_asked_for_nobody_in_particular(kveil, config):
+    result = kveil("check", "-c", config, "--cluster", "--as", "billing")
+    assert result.exit_code == 2
+    assert "--cluster is about keys" in result.stderr
+
+
+def test_a_cluster_that_does_not_answer(kveil, config):
+    config.write_text(config.read_text().replace("bootstrap: [a:9092, b:9092], tls: {}", "bootstrap: ['127.0.0.1:1']"))
+    result = kveil("check", "-c", config, "--cluster")
+    assert result.exit_code == 1
+    assert "kveil: the cluster can't be reached" in result.stderr
+    assert result.stdout == ""

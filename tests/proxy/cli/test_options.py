@@ -21,6 +21,7 @@ def test_flags_that_were_not_given_lay_nothing_over():
         ({"upstream": "a:1,b:2"}, (("upstream", "bootstrap"), "a:1,b:2", "--upstream")),
         ({"keys": Path("/k")}, (("keys", "path"), Path("/k"), "--keys")),
         ({"tls_ca": Path("/ca")}, (("upstream", "tls", "ca"), Path("/ca"), "--tls-ca")),
+        ({"lazy_keys": True}, (("keys", "lazy"), True, "--lazy-keys")),
         ({"workers": 2}, (("workers",), 2, "--workers")),
         ({"log_level": "debug"}, (("log", "level"), "debug", "--log-level")),
         ({"log_format": "json"}, (("log", "format"), "json", "--log-format")),

@@ -126,7 +126,7 @@ def documented() -> dict[str, set[str]]:
         title, _, body = section.partition("\n")
         name = re.sub(r" (\[?[A-Z]+\]?(\.\.\.)?)$", "", title)
         cells = [line.split("|")[1] for line in body.splitlines() if line.startswith("| `-")]
-        found[name] = set(re.findall(r"`(--?[a-z-]+)`", " ".join(cells)))
+        found[name] = set(re.findall(r"`(--?[a-z0-9-]+)`", " ".join(cells)))
     return found
 
 

@@ -34,9 +34,15 @@ def importers(library: str) -> set[str]:
         ("rich", ("proxy/cli/", "proxy/demo/")),
         ("structlog", "proxy/log.py"),
         ("fcntl", "proxy/private_file.py"),
-        ("aiohttp", "proxy/credentials/token_endpoint.py"),
+        ("aiohttp", ("proxy/credentials/token_endpoint.py", "proxy/keys/providers/vault_http.py")),
         ("python_socks", "proxy/net/tunnel.py"),
         ("aws_msk_iam_sasl_signer", "proxy/credentials/msk.py"),
+        ("azure", "proxy/keys/providers/azure"),
+        ("pkcs11", "proxy/keys/providers/pkcs11"),
+        ("boto3", "proxy/keys/providers/aws.py"),
+        ("botocore", "proxy/keys/providers/aws"),
+        ("google", "proxy/keys/providers/gcp"),
+        ("grpc", "proxy/keys/providers/gcp"),
     ],
 )
 def test_a_library_is_imported_in_its_place_only(library, place):

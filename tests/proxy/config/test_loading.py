@@ -8,12 +8,14 @@ from kveil.proxy.config import (
     ConfigError,
     Direction,
     HostPort,
+    Limits,
     Mode,
     Override,
     Seal,
     Settings,
     StubCodec,
     load,
+    load_key_settings,
     load_keys,
 )
 
@@ -107,7 +109,7 @@ topics:
     accept_plain: true
     stub_codec: none
     sealed_as: {topic: orders}
-keys: {vault: {address: "https://vault.example.net:8200/"}}
+keys: {vault: {address: "https://vault.example.net:8200/", kubernetes: {role: kveil}}}
 """
     (rule,) = load(write(text), {}).topics
     assert rule.mode is Mode.BATCH
@@ -266,6 +268,23 @@ def test_the_last_port_may_be_used_and_none_beyond(write):
 def test_keys_alone_need_no_upstream_and_no_right_rules(tmp_path, write):
     path = write("keys: {path: /x/keys.json}\ntopics: 5\n", upstream="")
     assert load_keys(path, {}).path == Path("/x/keys.json")
+
+
+def test_what_is_about_keys_needs_no_upstream(write):
+    path = write("realm: lab\nkeys: {default: eu}\ntopics: [{match: a, key: us}]\nlimits: 5\n", upstream="")
+    settings = load_key_settings(path, {})
+    assert (settings.realm, str(settings.keys.default)) == ("lab", "eu")
+    assert [str(rule.key) for rule in settings.topics] == ["us"]
+    assert settings.limits == Limits()
+
+
+def test_what_is_about_keys_must_be_right(write):
+    with pytest.raises(ConfigError) as caught:
+        load_key_settings(write("keys: {provider: vault}\ntopics: [{match: a, mode: x}]\n", upstream=""), {})
+    assert [problem.path for problem in caught.value.problems] == ["topics[0].mode"]
+    with pytest.raises(ConfigError) as caught:
+        load_key_settings(write("keys: {provider: vault}\nlimits: 5\n", upstream=""), {})
+    assert [problem.path for problem in caught.value.problems] == ["keys.vault"]
 
 
 def test_keys_alone_still_say_what_is_wrong_with_them(write):

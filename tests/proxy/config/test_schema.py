@@ -108,7 +108,7 @@ def test_a_path_as_text(path, text):
 def test_limits_have_units_in_their_names():
     names = [key.path.removeprefix("limits.") for key in config_keys() if key.path.startswith("limits.")]
     units = ("_bytes", "_seconds", "_hours")
-    counts = {"max_connections", "opened_keys"}
+    counts = {"max_connections", "opened_keys", "record_keys"}
     assert [name for name in names if not name.endswith(units) and name not in counts] == []
 
 

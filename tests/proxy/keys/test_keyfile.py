@@ -5,7 +5,15 @@ import re
 import pytest
 
 from kveil.proxy.keys.errors import KeyFileError
-from kveil.proxy.keys.keyfile import KeyVersion, NamedKey, add_key, new_key_file, rotate_key
+from kveil.proxy.keys.keyfile import (
+    KeyVersion,
+    NamedKey,
+    add_key,
+    destroy_key,
+    destroy_version,
+    new_key_file,
+    rotate_key,
+)
 
 
 def test_a_new_file_has_one_version_of_the_default_key_and_a_hiding_key():
@@ -100,3 +108,40 @@ def test_no_secret_is_in_a_repr():
         assert repr(secret) not in shown
         assert secret.hex() not in shown
     assert "secret" not in shown
+
+
+def test_a_destroyed_key_is_gone_and_the_others_stay():
+    content = rotate_key(new_key_file(realm="r", names=("a", "b")), "b")
+    after = destroy_key(content, "a")
+    assert after.keys == content.keys[1:]
+    assert (after.realm, after.key_hiding_key) == (content.realm, content.key_hiding_key)
+    assert destroy_key(after, "b").keys == ()
+
+
+def test_a_destroyed_version_is_gone_and_the_others_stay():
+    content = rotate_key(rotate_key(new_key_file(realm="r", names=("a", "b")), "a"), "a")
+    after = destroy_version(content, "a", "2")
+    assert [one.version for one in after.keys[0].versions] == ["1", "3"]
+    assert after.keys[0].primary == "3"
+    assert after.keys[1] == content.keys[1]
+    assert [one.version for one in rotate_key(after, "a").keys[0].versions] == ["1", "3", "4"]
+
+
+def test_the_version_that_seals_is_not_destroyed():
+    content = rotate_key(new_key_file(realm="r"), "default")
+    with pytest.raises(KeyFileError, match="kveil keys rotate default"):
+        destroy_version(content, "default", "2")
+
+
+@pytest.mark.parametrize(
+    ("destroy", "reason"),
+    [
+        (lambda content: destroy_key(content, "eu"), "no key eu; there are: default"),
+        (lambda content: destroy_version(content, "eu", "1"), "no key eu; there are: default"),
+        (lambda content: destroy_version(content, "default", "7"), "no version 7; there are: 1"),
+        (lambda content: destroy_key(destroy_key(content, "default"), "eu"), "there are: none"),
+    ],
+)
+def test_what_is_not_there_is_not_destroyed(destroy, reason):
+    with pytest.raises(KeyFileError, match=reason):
+        destroy(new_key_file(realm="r"))

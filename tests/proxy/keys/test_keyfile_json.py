@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from kveil.protocol.envelope.header import KeyBlock
 from kveil.proxy.keys.errors import KeyFileError
-from kveil.proxy.keys.keyfile import add_key, new_key_file, rotate_key
+from kveil.proxy.keys.keyfile import KeyFile, WrappedHidingKey, add_key, new_key_file, rotate_key
 from kveil.proxy.keys.keyfile_json import decode_key_file, encode_key_file
 
 Document = dict[str, Any]
@@ -56,6 +57,26 @@ def test_what_is_written_is_read():
     assert text.endswith(b"\n")
 
 
+def test_a_file_for_a_key_service_has_no_keys_and_no_secret():
+    block = KeyBlock(provider=2, name="default", mechanism=2, version="1", wrapped=b"vault:v1:...")
+    hiding = WrappedHidingKey(id=bytes(16), created="2026-01-31T08:00:00Z", block=block)
+    content = KeyFile(realm="test", keys=(), key_hiding_key=hiding)
+    text = encode_key_file(content)
+    assert decode_key_file(text) == content
+    assert json.loads(text) == {
+        "format": "kveil-keys",
+        "version": 1,
+        "realm": "test",
+        "keys": [],
+        "key_hiding_key": {
+            "id": "00" * 16,
+            "created": "2026-01-31T08:00:00Z",
+            "wrapped": base64.b64encode(block.encode()).decode(),
+        },
+    }
+    assert "vault:v1" not in repr(content)
+
+
 def test_every_cut_of_a_file_is_refused():
     text = encode_key_file(new_key_file(realm="r")).rstrip()
     for length in range(len(text)):
@@ -101,7 +122,6 @@ LEAKED = base64.b64encode(b"hunter2hunter2").decode()
         (_with("", "realm"), "realm must be"),
         (_with(7, "realm"), "realm must be"),
         (_without("keys"), "the file lacks keys"),
-        (_with([], "keys"), "keys must be a list that is not empty"),
         (_with({}, "keys"), "keys must be a list"),
         (_with(["x"], "keys"), "an entry of keys must be an object"),
         (_without("key_hiding_key"), "lacks key_hiding_key"),
@@ -111,6 +131,12 @@ LEAKED = base64.b64encode(b"hunter2hunter2").decode()
         (_with(5, "key_hiding_key", "id"), "id of key_hiding_key must be text"),
         (_with(LEAKED, "key_hiding_key", "secret"), "secret of key_hiding_key must be 32 bytes"),
         (_without("key_hiding_key", "created"), "key_hiding_key lacks created"),
+        (_with(LEAKED, "key_hiding_key", "wrapped"), "key_hiding_key has a member that this program doesn't know"),
+        (
+            _with({"id": "00" * 16, "created": "", "wrapped": LEAKED}, "key_hiding_key"),
+            "wrapped of key_hiding_key must",
+        ),
+        (_with({"id": "00" * 16, "created": "", "wrapped": "?"}, "key_hiding_key"), "wrapped of key_hiding_key must"),
         (_with("a b", "keys", 0, "name"), "key name must be"),
         (_without("keys", 0, "primary"), "an entry of keys lacks primary"),
         (_with("3", "keys", 0, "primary"), "calls 3 the primary version of key default"),

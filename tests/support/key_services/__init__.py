@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.support.key_services.service import KeyServer
 
-KEY_SERVERS = ("keyfile",)
+KEY_SERVERS = ("keyfile", "vault", "aws", "gcp", "azure", "pkcs11")
 """Each is a module here with a class `Server`."""
 
 

@@ -1,0 +1,177 @@
+"""`kveil keys usage`: which key versions a topic still needs, before one is retired."""
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from kveil.proxy.cli import options
+from kveil.proxy.cli.options import Flags, settings_from
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from kveil.proxy.config import Settings
+    from kveil.proxy.keys.provider import KeyDescription
+    from kveil.proxy.keys.usage import ByPartition, Usage
+    from kveil.proxy.policy import KeyRef
+
+FAILED: Final = 1
+PROGRESS_SECONDS: Final = 2.0
+
+
+def usage(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The topic to read.")],
+    *,
+    start: Annotated[
+        int, typer.Option("--from", metavar="OFFSET", min=0, help="Begin at this offset. [where the log begins]")
+    ] = 0,
+    config: options.ConfigFile = None,
+    upstream: options.UpstreamServers = None,
+    keys: options.KeyPath = None,
+    tls: options.Tls = None,
+    tls_ca: options.TlsCa = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Read a topic's envelopes, without opening them, and list the key versions that they need."""
+    import asyncio
+
+    from kveil.proxy import log
+    from kveil.proxy.errors import QuestionFailed
+
+    settings = settings_from(Flags(config=config, upstream=upstream, keys=keys, tls=tls, tls_ca=tls_ca))
+    log.configure(settings.log.format.value, "error")
+    try:
+        shown = asyncio.run(_read(settings, topic, start))
+    except QuestionFailed as error:
+        typer.echo(f"kveil: {error}", err=True)
+        raise typer.Exit(FAILED) from None
+    typer.echo(json.dumps(shown, indent=2) if as_json else "\n".join(_lines(shown)))
+
+
+async def _read(settings: "Settings", topic: str, start: int) -> dict[str, Any]:
+    """All that was found, as JSON has it. Raises QuestionFailed."""
+    from kveil.proxy.keys.opening import describe_keys, key_calls, open_providers
+    from kveil.proxy.keys.usage import Usage
+    from kveil.proxy.net.topic_scan import TopicScan
+    from kveil.proxy.server import share
+
+    shared = share(settings)
+    scan = TopicScan(shared, topic)
+    await scan.begin()
+    found = Usage()
+    progress = _Progress(topic, scan.partitions)
+    async for partition, batch in scan.batches(start):
+        found.add(partition, batch)
+        progress.tell(partition)
+    # Of the rule's own keys only: an envelope may name whatever a broker makes up.
+    rule = shared.policy.rule_for(topic)
+    async with key_calls(open_providers(settings, shared.policy), settings.keys) as calls:
+        described = await describe_keys(calls, rule.accept_keys if rule.seal else ())
+    return {
+        "topic": topic,
+        "from": start,
+        "partitions": scan.partitions,
+        "keys": list(_needed(found)),
+        "not_needed": list(_not_needed(found, described)),
+        "plain": _spans(found.plain),
+        "unreadable": _spans(found.unreadable),
+    }
+
+
+class _Progress:
+    """Lines for whoever waits, on standard error."""
+
+    def __init__(self, topic: str, partitions: int) -> None:
+        from time import monotonic
+
+        self._topic, self._partitions, self._now = topic, partitions, monotonic
+        self._due = monotonic() + PROGRESS_SECONDS
+        self._batches = 0
+        self._seen: set[int] = set()
+
+    def tell(self, partition: int) -> None:
+        """One more batch was read."""
+        self._batches += 1
+        self._seen.add(partition)
+        if self._now() >= self._due:
+            self._due = self._now() + PROGRESS_SECONDS
+            where = f"partition {len(self._seen)} of {self._partitions}"
+            typer.echo(f"{self._topic}: {self._batches} batches read, {where}", err=True)
+
+
+def _needed(found: "Usage") -> "Iterator[dict[str, Any]]":
+    for key, spans in sorted(found.keys.items()):
+        named = {"provider": _provider(key.provider), "name": key.name, "version": key.version}
+        yield {**named, **_sums(spans), "partitions": _spans(spans)}
+
+
+def _not_needed(found: "Usage", described: "Mapping[KeyRef, KeyDescription | str]") -> "Iterator[dict[str, Any]]":
+    for key, said in described.items():
+        named = {"provider": _provider(key.provider), "name": key.name}
+        if isinstance(said, str):
+            yield {**named, "problem": said}
+            continue
+        needed = {ref.version for ref in found.keys if (ref.provider, ref.name) == key}
+        if needed & {""}:
+            yield {**named, "problem": "its envelopes don't say which version they need"}
+        elif left := [version for version in said.versions if version not in needed]:
+            yield {**named, "versions": left, "primary": said.primary}
+
+
+def _provider(number: int) -> str:
+    from kveil.proxy.policy import SERVICES
+
+    return SERVICES[number].value if number in SERVICES else f"provider {number}"
+
+
+def _sums(spans: "ByPartition") -> dict[str, int]:
+    batches = sum(each.batches for each in spans.values())
+    return {"batches": batches, "records": sum(each.records for each in spans.values())}
+
+
+def _spans(spans: "ByPartition") -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    return [{"partition": partition, **asdict(each)} for partition, each in sorted(spans.items())]
+
+
+def _lines(shown: dict[str, Any]) -> "Iterator[str]":
+    since = f" from offset {shown['from']} on" if shown["from"] else ""
+    yield f"{shown['topic']}: {shown['partitions']} partitions{since}"
+    for key in shown["keys"]:
+        # Quoted where it isn't plain: an envelope may name anything.
+        version = f" version {_plainly(key['version'])}" if key["version"] else ""
+        name = f"{key['provider']}:{_plainly(key['name'])}"
+        yield f"needed: {name}{version}, {key['batches']} batches, {key['records']} records"
+        yield from map(_span, key["partitions"])
+    for key in shown["not_needed"]:
+        name = f"{key['provider']}:{key['name']}"
+        if "problem" in key:
+            yield f"can't tell which versions of {name} there are: {key['problem']}"
+            continue
+        versions = [f"{one} (seals now)" if one == key["primary"] else one for one in key["versions"]]
+        yield f"needed nowhere here{since}: {name} version {', '.join(versions)}"
+    for kind in ("plain", "unreadable"):
+        if spans := shown[kind]:
+            yield f"{kind}: {sum(span['batches'] for span in spans)} batches"
+            yield from map(_span, spans)
+    yield "Other topics may need what this one doesn't: look at each before a version is retired."
+
+
+def _span(span: dict[str, Any]) -> str:
+    when = " to ".join(_date(span[name]) for name in ("oldest", "newest"))
+    offsets = f"offsets {span['first_offset']} to {span['last_offset']}"
+    return f"  partition {span['partition']}: {span['batches']} batches, {span['records']} records, {offsets}, {when}"
+
+
+def _date(stamp: int) -> str:
+    try:
+        return datetime.fromtimestamp(stamp / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return str(stamp)
+
+
+def _plainly(name: str) -> str:
+    return name if name.isascii() and name.isprintable() else repr(name)

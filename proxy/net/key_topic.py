@@ -1,0 +1,198 @@
+"""Following the key topic, and writing it: by the proxy's own login, on connections of its own.
+
+One connection reads, all the time; another one writes, and asks where the topic ends. What is written counts once the
+reader has met it there: the topic's order decides between proxies.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Final, TypeVar
+
+from kveil.protocol.envelope.key_topic import KEY_TOPIC
+from kveil.protocol.kafka.errors import ProtocolError
+from kveil.proxy.context import Shared
+from kveil.proxy.errors import QuestionFailed
+from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
+from kveil.proxy.keys.record_keys import RecordKeys
+from kveil.proxy.log import get_logger, log_limited
+from kveil.proxy.net.key_topic_requests import (
+    EARLIEST,
+    LATEST,
+    RECORDS_AT_ONCE,
+    Fetched,
+    KeyValue,
+    NotThereYet,
+    OffsetOutOfRange,
+    fetch,
+    find_leader,
+    find_offset,
+    produce,
+)
+from kveil.proxy.net.own_client import OwnClient, own_client
+
+RETRY_SECONDS: Final = 0.5
+# How long a topic that was made just now may be without a leader, as a rule.
+LEADER_RETRY_SECONDS: Final = 0.1
+_LEADER_TRIES: Final = 20
+# Less than a client waits for the answer to the request that needs it.
+READ_SECONDS: Final = 20.0
+# Entries that are taken without a pause, for which clients wait: some 8 ms.
+_AT_ONCE: Final = 1000
+
+T = TypeVar("T")
+_log = get_logger(__name__)
+
+
+class KeyTopicLog:
+    """The key topic of one process. `run` follows it until it is cancelled."""
+
+    def __init__(self, shared: Shared, keys: RecordKeys) -> None:
+        self._shared = shared
+        self._keys = keys
+        self._store = keys.store
+        self._started = False
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._writing = asyncio.Lock()
+        self._looking = asyncio.Lock()
+        self._next_look: asyncio.Task[None] | None = None
+        self._writer: OwnClient | None = None
+        self._writer_stack = AsyncExitStack()
+        self._last_trouble = "it was not read yet"
+
+    async def run(self) -> None:
+        """Follow the topic for ever. What goes wrong is logged, and tried again."""
+        try:
+            while True:
+                try:
+                    await self._follow()
+                except (KeyDenied, KeyUnavailable, QuestionFailed, ProtocolError, OSError) as error:
+                    self._last_trouble = str(error)
+                    log_limited(_log.warning, "key_topic_unread", key=KEY_TOPIC, topic=KEY_TOPIC, reason=str(error))
+                except Exception:
+                    # A defect of ours, or an answer that nobody foresaw: without its follower all would stand still.
+                    _log.exception("key_topic_failed")
+                await asyncio.sleep(RETRY_SECONDS)
+        finally:
+            await self._drop_writer()
+
+    # Reading -----------------------------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        await self._shared.keys.unwrap_hiding_key()  # without which no entry can be believed
+        leader = await self._leader()
+        async with own_client(self._shared, leader) as client:
+            if not self._started:
+                self._store.position = await find_offset(client, EARLIEST)
+                self._started = True
+                self._wake()
+            while True:
+                try:
+                    await self._take(await fetch(client, self._store.position))
+                except OffsetOutOfRange:
+                    await self._read_again(client)
+
+    async def _leader(self) -> int:
+        async with own_client(self._shared) as client:
+            for _ in range(_LEADER_TRIES):
+                try:
+                    return await find_leader(client)
+                except NotThereYet:
+                    await asyncio.sleep(LEADER_RETRY_SECONDS)
+            return await find_leader(client)
+
+    async def _take(self, fetched: Fetched) -> None:
+        for number, (offset, key, value) in enumerate(fetched.records):
+            self._store.apply(offset, key, value)
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+        self._store.position = fetched.position
+        if fetched.position >= fetched.end:
+            self._keys.heard()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let those go on who waited for what was read."""
+        waiting, self._waiting = self._waiting, []
+        for offset, reached in waiting:
+            if offset > self._store.position:
+                self._waiting.append((offset, reached))
+            elif not reached.done():
+                reached.set_result(None)
+
+    async def _read_again(self, client: OwnClient) -> None:
+        """The topic isn't the one that was read: what is known stays, it may be all that is left of it."""
+        _log.error("key_topic_replaced", topic=KEY_TOPIC, position=self._store.position, known_keys=len(self._store))
+        self._store.position = await find_offset(client, EARLIEST)
+
+    # What others wait for ----------------------------------------------------------------------------------------
+
+    async def append(self, records: Sequence[KeyValue]) -> None:
+        """Write, and return when the store has read it back. Raises KeyUnavailable."""
+        for start in range(0, len(records), RECORDS_AT_ONCE):
+            some = records[start : start + RECORDS_AT_ONCE]
+            now_ms = int(self._shared.unix_time() * 1000)
+            await self._reached(await self._ask(partial(produce, records=some, timestamp_ms=now_ms)))
+
+    async def catch_up(self) -> None:
+        """Return when the store has what stood on the topic at the call. Raises KeyUnavailable.
+
+        Those who call while somebody waits share the next look.
+        """
+        if self._next_look is None:
+            self._next_look = asyncio.get_running_loop().create_task(self._look())
+            self._next_look.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(self._next_look)
+
+    async def _look(self) -> None:
+        async with self._looking:
+            self._next_look = None  # whoever calls from here on may know of later records
+            await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        await self._reached(await self._ask(partial(find_offset, which=LATEST)))
+        self._keys.heard()
+
+    async def _reached(self, offset: int) -> None:
+        """Return when all before an offset was read."""
+        if self._started and self._store.position >= offset:
+            return
+        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((offset, reached))
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                await reached
+        except TimeoutError:
+            msg = f"the key topic {KEY_TOPIC} can't be read now: {self._last_trouble}"
+            raise KeyUnavailable(msg) from None
+
+    async def _ask(self, question: Callable[[OwnClient], Awaitable[T]]) -> T:
+        """What the writing connection answers. A broken one is made anew once: brokers close those that were idle.
+
+        To write twice does no harm.
+        """
+        async with self._writing:
+            for is_last in (False, True):
+                try:
+                    return await question(await self._connected())
+                except (KeyDenied, KeyUnavailable, QuestionFailed, ProtocolError, OSError) as error:
+                    await self._drop_writer()
+                    if is_last:
+                        msg = f"the key topic {KEY_TOPIC} can't be used now: {error}"
+                        raise KeyUnavailable(msg) from error
+                except BaseException:
+                    await self._drop_writer()  # an answer may be on its way that nobody waits for
+                    raise
+            raise AssertionError
+
+    async def _connected(self) -> OwnClient:
+        if self._writer is None:
+            leader = await self._leader()
+            self._writer = await self._writer_stack.enter_async_context(own_client(self._shared, leader))
+        return self._writer
+
+    async def _drop_writer(self) -> None:
+        self._writer = None
+        stack, self._writer_stack = self._writer_stack, AsyncExitStack()
+        await stack.aclose()

@@ -1,0 +1,144 @@
+"""A topic read from end to end as the brokers hold it, for commands: nothing of it is opened."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+from kveil.protocol.kafka.api_table import ApiKey
+from kveil.protocol.kafka.record_batch import read_header, split_batches
+from kveil.proxy.config import Seal, TopicRule
+from kveil.proxy.context import Shared
+from kveil.proxy.errors import QuestionFailed
+from kveil.proxy.net.own_client import OwnClient, own_client
+from kveil.proxy.policy import Policy
+
+FETCH_BYTES: Final = 4 * 1024 * 1024
+"""What is held at a time. A larger batch comes alone (KIP-74)."""
+WAIT_MS: Final = 500
+
+_CLIENT = -1
+_BY_NAME = 12
+"""The last version of Fetch that names topics instead of giving their ids."""
+_EARLIEST = -2
+_LATEST = -1
+
+
+class Stored(NamedTuple):
+    """One batch as it is stored."""
+
+    partition: int
+    batch: memoryview
+
+
+class Topic(NamedTuple):
+    """A topic of the cluster."""
+
+    name: str
+    is_internal: bool
+
+
+async def list_topics(shared: Shared) -> list[Topic]:
+    """All topics that the login may see, by name.
+
+    :raises QuestionFailed: the cluster can't be asked.
+    """
+    async with own_client(shared) as client:
+        answer = await client.ask(ApiKey.METADATA, {"topics": None, "allow_auto_topic_creation": False})
+    return sorted(Topic(str(topic.name), topic.is_internal) for topic in answer.topics)
+
+
+class TopicScan:
+    """One topic's partitions."""
+
+    def __init__(self, shared: Shared, topic: str) -> None:
+        # For a client of plain topics records pass as they are.
+        passing = shared.settings.model_copy(update={"topics": (TopicRule(match="*", seal=Seal.NONE),)})
+        self._shared = replace(shared, policy=Policy(passing))
+        self._topic = topic
+        self._leaders: Mapping[int, list[int]] = {}
+
+    @property
+    def partitions(self) -> int:
+        """How many there are."""
+        return sum(map(len, self._leaders.values()))
+
+    async def begin(self) -> None:
+        """Find the partitions' leaders. Raises QuestionFailed."""
+        async with own_client(self._shared) as client:
+            wanted = {"topics": [{"topic_id": bytes(16), "name": self._topic}], "allow_auto_topic_creation": False}
+            (topic,) = (await client.ask(ApiKey.METADATA, wanted)).topics
+        self._check(topic.error_code)
+        leaders = defaultdict(list)
+        for partition in topic.partitions:
+            if partition.leader_id < 0:
+                raise QuestionFailed(f"{self._topic}/{partition.partition_index} has no leader now")
+            leaders[int(partition.leader_id)].append(partition.partition_index)
+        self._leaders = {leader: sorted(found) for leader, found in sorted(leaders.items())}
+
+    async def batches(self, start: int) -> AsyncIterator[Stored]:
+        """All batches with records at `start` or behind it that are there now, in each partition in order.
+
+        :raises QuestionFailed: they can't be read.
+        """
+        for leader, partitions in self._leaders.items():
+            async with own_client(self._shared, leader) as client:
+                for partition in partitions:
+                    first, end = await self._ends(client, partition)
+                    async for batch in self._read(client, partition, max(start, first), end):
+                        yield Stored(partition, batch)
+
+    async def _read(self, client: OwnClient, partition: int, offset: int, end: int) -> AsyncIterator[memoryview]:
+        while offset < end:
+            before = offset
+            records = await self._fetch(client, partition, offset)
+            if not records:
+                return  # what stood up to the end was compacted away
+            for batch in split_batches(records):
+                header = read_header(batch)
+                if header.last_offset >= offset:
+                    yield batch
+                    offset = header.next_offset
+            if offset == before:
+                raise QuestionFailed(f"the broker gives no batch of {self._topic}/{partition} at offset {offset}")
+
+    async def _ends(self, client: OwnClient, partition: int) -> tuple[int, int]:
+        found = []
+        for timestamp in (_EARLIEST, _LATEST):
+            wanted = {"partition_index": partition, "current_leader_epoch": -1, "timestamp": timestamp}
+            values = {"replica_id": _CLIENT, "topics": [{"name": self._topic, "partitions": [wanted]}]}
+            answer = self._one(await client.ask(ApiKey.LIST_OFFSETS, values), "topics")
+            found.append(int(answer.offset))
+        return found[0], found[1]
+
+    async def _fetch(self, client: OwnClient, partition: int, offset: int) -> bytes:
+        wanted = {
+            "partition": partition,
+            "fetch_offset": offset,
+            "partition_max_bytes": FETCH_BYTES,
+            "current_leader_epoch": -1,
+            "last_fetched_epoch": -1,
+            "log_start_offset": -1,
+        }
+        values = {
+            "replica_id": _CLIENT,
+            "max_wait": WAIT_MS,
+            "min_bytes": 1,
+            "max_bytes": FETCH_BYTES,
+            "session_epoch": -1,
+            "topics": [{"topic": self._topic, "partitions": [wanted]}],
+        }
+        answer = self._one(await client.ask(ApiKey.FETCH, values, most=_BY_NAME), "responses")
+        return bytes(answer.records or b"")
+
+    def _one(self, answer: Any, name: str) -> Any:
+        """The answer's one partition. Raises QuestionFailed."""
+        partitions = [partition for topic in getattr(answer, name) for partition in topic.partitions]
+        if len(partitions) != 1:
+            raise QuestionFailed("the broker's answer leaves the partition out")
+        self._check(partitions[0].error_code)
+        return partitions[0]
+
+    def _check(self, code: Any) -> None:
+        if code:
+            raise QuestionFailed(f"{self._topic}: the broker answered {code.name}")

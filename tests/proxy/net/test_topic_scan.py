@@ -1,0 +1,147 @@
+"""A topic read from end to end: all that is there once, each partition by its leader, and never without an end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+
+import pytest
+
+from kveil.protocol.kafka.api_table import ApiKey
+from kveil.protocol.kafka.record_batch import read_header
+from kveil.proxy.errors import QuestionFailed
+from kveil.proxy.net.topic_scan import Topic, TopicScan, list_topics
+from tests.support.conversation import make_shared, read_request
+from tests.support.records import at_offset, client_batch, fetched, sealed
+from tests.support.scripted_broker import ScriptedBroker
+
+EARLIEST = -2
+FAR_NODE = 70_000
+"""Beyond every local port: a command needs none."""
+
+Logs = dict[int, list[bytes]]
+
+
+class Cluster:
+    """Two brokers with a log for each partition. Partition 1 is the second broker's."""
+
+    def __init__(self, first: ScriptedBroker, second: ScriptedBroker) -> None:
+        self.brokers = first, second
+        self.logs: Logs = {}
+        self.ends: dict[int, int] = {}
+        self.errors: dict[int, int] = {}
+        self.batches_at_a_time = 2
+        for broker in self.brokers:
+            broker.answers[ApiKey.METADATA] = self.metadata
+            broker.answers[ApiKey.LIST_OFFSETS] = self.offsets
+            broker.answers[ApiKey.FETCH] = self.fetch
+
+    def metadata(self, _request) -> Mapping[str, object]:
+        places = [
+            {"node_id": node, "host": "127.0.0.1", "port": broker.port}
+            for node, broker in zip((0, FAR_NODE), self.brokers, strict=True)
+        ]
+        partitions = [
+            {"partition_index": index, "leader_id": FAR_NODE if index == 1 else 0, "error_code": 0}
+            for index in self.logs
+        ]
+        topics = [
+            {"name": "t", "error_code": self.errors.get(-1, 0), "partitions": partitions},
+            {"name": "__consumer_offsets", "is_internal": True},
+        ]
+        return {"brokers": places, "topics": topics[: 2 if not self.logs else 1]}
+
+    def offsets(self, request) -> Mapping[str, object]:
+        asked = read_request(request.frame)[1].topics[0].partitions[0]
+        log = self.logs[asked.partition_index]
+        first = read_header(log[0]).base_offset if log else 0
+        end = self.ends.get(asked.partition_index, read_header(log[-1]).next_offset if log else 0)
+        found = {"partition_index": asked.partition_index, "offset": first if asked.timestamp == EARLIEST else end}
+        return {"topics": [{"name": "t", "partitions": [found]}]}
+
+    def fetch(self, request) -> Mapping[str, object]:
+        asked = read_request(request.frame)[1].topics[0].partitions[0]
+        log = [one for one in self.logs[asked.partition] if read_header(one).last_offset >= asked.fetch_offset]
+        answer = fetched({"t": {asked.partition: b"".join(log[: self.batches_at_a_time])}})
+        answer["responses"][0]["partitions"][0]["error_code"] = self.errors.get(asked.partition, 0)
+        return answer
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[Cluster]:
+    async with ScriptedBroker() as first, ScriptedBroker() as second:
+        yield Cluster(first, second)
+
+
+@pytest.fixture
+def shared(cluster, tmp_path):
+    return make_shared(tmp_path, upstream=cluster.brokers[0].address)
+
+
+async def read(shared, start: int = 0) -> list[tuple[int, int]]:
+    """Partition and offset of every batch."""
+    scan = TopicScan(shared, "t")
+    await scan.begin()
+    async with asyncio.timeout(20):
+        return [(partition, read_header(batch).base_offset) async for partition, batch in scan.batches(start)]
+
+
+def plain(*offsets: int) -> list[bytes]:
+    return [at_offset(client_batch(2), offset) for offset in offsets]
+
+
+async def test_every_batch_comes_once_from_its_leader(cluster, shared):
+    """With holes between offsets, as compaction leaves them."""
+    cluster.logs = {0: plain(0, 2, 10, 12, 30), 1: plain(5, 7), 2: []}
+    assert await read(shared) == [*((0, offset) for offset in (0, 2, 10, 12, 30)), (1, 5), (1, 7)]
+    for broker, partitions in zip(cluster.brokers, ({0}, {1}), strict=True):
+        asked = [read_request(one.frame)[1] for one in broker.requests if one.header.api_key == ApiKey.FETCH]
+        assert {one.topics[0].partitions[0].partition for one in asked} == partitions
+
+
+async def test_envelopes_come_as_they_are_stored(cluster, shared, tmp_path):
+    stored = await asyncio.to_thread(sealed, make_shared(tmp_path), "t", 0, client_batch(3))
+    cluster.logs = {0: [stored]}
+    scan = TopicScan(shared, "t")
+    await scan.begin()
+    assert [bytes(batch) async for _, batch in scan.batches(0)] == [stored]
+
+
+async def test_it_begins_with_the_batch_that_holds_the_offset(cluster, shared):
+    cluster.logs = {0: plain(0, 2, 4), 1: plain(2, 4)}
+    assert await read(shared, 3) == [(0, 2), (0, 4), (1, 2), (1, 4)]
+    assert await read(shared, 99) == []
+
+
+async def test_what_comes_again_is_not_counted_again(cluster, shared):
+    cluster.logs = {0: plain(0, 2, 4)}
+    before = cluster.logs[0]
+    for broker in cluster.brokers:
+        broker.answers[ApiKey.FETCH] = lambda request: fetched(
+            {"t": {0: b"".join(before[: 1 + read_request(request.frame)[1].topics[0].partitions[0].fetch_offset // 2])}}
+        )
+    assert await read(shared) == [(0, 0), (0, 2), (0, 4)]
+
+
+async def test_an_end_that_was_compacted_away_is_an_end(cluster, shared):
+    cluster.logs, cluster.ends = {0: plain(0, 2)}, {0: 50}
+    assert await read(shared) == [(0, 0), (0, 2)]
+
+
+async def test_a_broker_that_gives_only_what_was_asked_before_is_left(cluster, shared):
+    cluster.logs, cluster.ends = {0: plain(0)}, {0: 50}
+    repeat = fetched({"t": {0: plain(0)[0]}})
+    for broker in cluster.brokers:
+        broker.answers[ApiKey.FETCH] = repeat
+    with pytest.raises(QuestionFailed, match="no batch of t/0 at offset 2"):
+        await read(shared)
+
+
+@pytest.mark.parametrize(("place", "name"), [(-1, "unknown_topic_or_partition"), (0, "not_leader_or_follower")])
+async def test_what_the_broker_refuses_is_told(cluster, shared, place, name):
+    cluster.logs = {0: plain(0)}
+    cluster.errors = {place: 3 if place < 0 else 6}
+    with pytest.raises(QuestionFailed, match=f"t: the broker answered {name}"):
+        await read(shared)
+
+
+async def test_the_clusters_topics_are_listed(cluster, shared):
+    assert await list_topics(shared) == [Topic("__consumer_offsets", True), Topic("t", False)]
