@@ -8,11 +8,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup softhsm lint format test test-full test-fast demo bench clean
+.PHONY: help setup softhsm lint format test test-full test-fast demo bench lock install-systemd clean
 .DELETE_ON_ERROR:
 
 help:  ## Say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Make .venv with all that tests and checks need
 
@@ -55,6 +55,25 @@ demo: setup  ## Show it at work (KEEP=1 leaves it running, KAFKA=real uses Apach
 
 bench: setup  ## Measure what sealing costs (QUICK=1 takes three minutes, all of it twenty; ARGS=--help tells more)
 	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(ARGS)
+
+# For every architecture and Python, from wheels and their hashes alone.
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --only-binary :all: --generate-hashes \
+	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+lock: setup  ## Pin what images and services are installed with (EXTRAS="msk ..." adds extras)
+	$(BIN)/python -m pip install --quiet uv
+	$(COMPILE) $(foreach extra,$(EXTRAS),--extra $(extra)) pyproject.toml -o deploy/requirements.txt
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(COMPILE) - -o deploy/requirements-build.txt
+
+install-systemd:  ## Install to /opt/kveil, and the units of systemd, as root (docs/install.md)
+	test -x /opt/kveil/bin/python || $(PYTHON) -m venv /opt/kveil
+	/opt/kveil/bin/python -m pip install --quiet --only-binary :all: --require-hashes -r deploy/requirements.txt
+	/opt/kveil/bin/python -m pip install --quiet --no-deps --force-reinstall .
+	install -d -m 0755 /etc/kveil
+	test -e /etc/kveil/kveil.yaml || install -m 0644 deploy/kveil.yaml /etc/kveil/kveil.yaml
+	install -m 0644 deploy/systemd/kveil.service deploy/systemd/kveil@.service /etc/systemd/system/
+	test ! -d /run/systemd/system || systemctl daemon-reload
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) dist build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -29,6 +29,7 @@ from kveil.proxy.net.relay import Relay
 from kveil.proxy.net.upstream import Upstream
 from kveil.proxy.policy import Policy
 from kveil.proxy.process import keep_freed_memory, take_open_files
+from kveil.proxy.systemd import ServiceManager
 from kveil.proxy.topics import SettingsCache, TopicNames
 
 if TYPE_CHECKING:
@@ -59,13 +60,19 @@ def run_loop(work: Coroutine[Any, Any, _T]) -> _T:
 
 async def _serve(shared: Shared) -> None:
     server = Server(shared)
+    manager = ServiceManager()
     loop = asyncio.get_running_loop()
+
+    def reload() -> None:
+        with manager.reloading():
+            server.reload()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
-    loop.add_signal_handler(signal.SIGHUP, server.reload)
+    loop.add_signal_handler(signal.SIGHUP, reload)
     loop.add_signal_handler(signal.SIGUSR1, lambda: _log.info("metrics", **for_log(server.survey.samples())))
     async with _admin_port(server, shared.settings):
-        await server.run(Accepting(shared.settings, shared.keys.realm))
+        await server.run(_Announced(Accepting(shared.settings, shared.keys.realm), manager))
 
 
 @asynccontextmanager
@@ -133,6 +140,29 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Take no more."""
+
+
+class _Announced:
+    """A source that the service manager is told of. Its pings end with the loop, not before the last answer."""
+
+    def __init__(self, source: Source, manager: ServiceManager) -> None:
+        self._source = source
+        self._manager = manager
+
+    def start(self, take: Take) -> None:
+        self._source.start(take)
+        self._manager.ready()
+        self._ping()
+
+    def close(self) -> None:
+        self._manager.stopping()
+        self._source.close()
+
+    def _ping(self) -> None:
+        seconds = self._manager.ping_seconds
+        if seconds is not None:
+            self._manager.ping()
+            asyncio.get_running_loop().call_later(seconds, self._ping)
 
 
 class Server:

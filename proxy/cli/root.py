@@ -16,6 +16,7 @@ COMMANDS: Final = (
     "keys",
     "users",
     "check",
+    "health",
     "doctor",
     "prepare",
     "migrate",

@@ -117,6 +117,18 @@ class Crew:
         _log.warning("worker_killed", worker=worker.number, pid=worker.pid, why=why)
         worker.kill()
 
+    def kill_silent(self, most_looks: int) -> None:
+        """End the workers that have made no report for so many calls of this: their loop hangs.
+
+        Calls are counted, not seconds: a machine that was suspended wakes up with all of them silent.
+        """
+        for worker in self._workers.values():
+            if worker.looks_since_report is None:
+                continue
+            worker.looks_since_report += 1
+            if worker.looks_since_report > most_looks:
+                self.kill(worker, why="it is silent")
+
     def end(self) -> None:
         """Leave no worker behind."""
         for worker in self._workers.values():

@@ -36,6 +36,8 @@ class WorkerProcess:
     pid: int
     channel: Channel
     started_at: float = field(default_factory=time.monotonic)
+    looks_since_report: int | None = None
+    """How often the parent has looked since the last report. None before the first one."""
 
     def kill(self) -> None:
         """End it now."""

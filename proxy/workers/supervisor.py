@@ -4,6 +4,7 @@ A plain loop over sockets, without asyncio: nothing here takes long, and a fork 
 """
 
 import gc
+import math
 import selectors
 import socket
 import time
@@ -16,6 +17,7 @@ from kveil.proxy.admin.overview import Overview
 from kveil.proxy.config import Settings
 from kveil.proxy.net.doors import Arrival
 from kveil.proxy.process import keep_freed_memory, take_open_files
+from kveil.proxy.systemd import ServiceManager
 from kveil.proxy.workers.balance import Balance
 from kveil.proxy.workers.channel import Message
 from kveil.proxy.workers.crew import Crew
@@ -29,6 +31,10 @@ _log = log.get_logger(__name__)
 
 GRACE_SECONDS = 2.0
 """How much longer than `limits.drain_seconds` a worker may take to end, before it is killed."""
+
+SILENT_SECONDS = 5.0
+"""The least that a worker, which reports once a second, may be silent before it is killed. Else it is as long as the
+service manager would wait for this process."""
 
 _FIRST = 1
 _CRASHED = 1
@@ -66,6 +72,8 @@ class Supervisor:
         )
         self._state = SharedState()
         self._overview = Overview(keeps_history=settings.admin.address is not None)
+        self._manager = ServiceManager()
+        self._next_ping = time.monotonic()
         self._realm = ""
         """As the first worker has said."""
         self._awaited = {_FIRST}
@@ -106,6 +114,7 @@ class Supervisor:
         self._see_to_time(now)
         times = [*self._crew.next_look(), *self._reception.next_look(now)]
         times += [] if self._deadline is None else [self._deadline]
+        times += [] if self._manager.ping_seconds is None else [self._next_ping]
         found = self._selector.select(max(0.0, min(times) - now) if times else None)
         for key, _ in sorted(found, key=lambda each: isinstance(each[0].fileobj, socket.socket)):
             if self._selector.get_map().get(key.fd) is key:  # else it was closed by what came before
@@ -120,6 +129,11 @@ class Supervisor:
             for worker in self._crew.workers:
                 self._crew.kill(worker, why="it did not end in time")
         self._reception.tend(now, has_workers=bool(self._balance.workers))
+        if self._manager.ping_seconds is not None and self._next_ping <= now:
+            self._next_ping = now + self._manager.ping_seconds
+            self._manager.ping()
+            # A worker whose loop hangs is what the manager can't see.
+            self._crew.kill_silent(math.ceil(max(SILENT_SECONDS / self._manager.ping_seconds, 2)))
 
     # Workers -----------------------------------------------------------------------------------------------------
 
@@ -145,6 +159,7 @@ class Supervisor:
         self._awaited.discard(number)
         if not self._awaited and not self._reception.is_open:
             self._reception.open(self._realm)
+            self._manager.ready()
 
     def _is_replaced(self, worker: WorkerProcess, exit_code: int) -> bool:
         """Forget a worker that has ended, and return whether there is to be another one."""
@@ -168,6 +183,7 @@ class Supervisor:
             case "ended":
                 self._balance.ended(values["number"])
             case "report":
+                worker.looks_since_report = 0
                 self._balance.note_load(worker.number, values["cpu_seconds"], time.monotonic())
                 self._overview.update(worker.pid, values["samples"], values.get("status"))
             case "broker":
@@ -208,6 +224,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         """Let nobody connect any more, and have the workers drain."""
+        self._manager.stopping()
         self._reception.close()
         self._deadline = time.monotonic() + self._settings.limits.drain_seconds + GRACE_SECONDS
         self._crew.drain()
@@ -215,7 +232,8 @@ class Supervisor:
             self._exit_code = 0
 
     def _reload(self) -> None:
-        self._crew.send_all("reload")
+        with self._manager.reloading():
+            self._crew.send_all("reload")
 
     def _report(self) -> None:
         workers = [

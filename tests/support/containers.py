@@ -49,7 +49,7 @@ def choose_launcher(work: Path, version: str) -> Launcher:
 @functools.cache
 def docker_problem(version: str) -> str | None:
     """Why containers can't be used, or None. Said once where Docker is there but an image isn't."""
-    if not _docker_answers():
+    if not docker_answers():
         return "Docker does not answer"
     # Docker's own packages are for those who have it: they take time to import, and leak a socket without it.
     from docker.errors import DockerException
@@ -65,7 +65,8 @@ def docker_problem(version: str) -> str | None:
     return None
 
 
-def _docker_answers() -> bool:
+def docker_answers() -> bool:
+    """Whether there is a daemon that can be asked."""
     host = os.environ.get("DOCKER_HOST", _USUAL_SOCKET)
     if not host.startswith("unix://"):
         return True  # who names a host means it

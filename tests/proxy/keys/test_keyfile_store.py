@@ -87,6 +87,21 @@ def test_a_file_of_root_is_taken(path, monkeypatch):
     assert read_key_file(path)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize(("mode", "is_taken"), [(0o440, True), (0o640, True), (0o444, False), (0o660, False)])
+def test_a_file_of_root_that_the_group_can_read(path, monkeypatch, mode, is_taken):
+    """As Kubernetes and systemd hand out secrets. Root itself, or the file's own user, needs no such way."""
+    path.chmod(mode)
+    with pytest.raises(KeyFileError, match="open to other users"):
+        read_key_file(path)
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    if is_taken:
+        assert read_key_file(path)
+        os.chown(path, 1234, -1)
+    with pytest.raises(KeyFileError, match="open to other users"):
+        read_key_file(path)
+
+
 def test_a_directory_is_refused(tmp_path):
     with pytest.raises(KeyFileError, match=r"is not a file|can't be read"):
         read_key_file(tmp_path)

@@ -99,3 +99,18 @@ def test_one_that_does_not_read_is_ended(crew, lost, monkeypatch):
         crew.send(worker, "drop", topics=["x" * 900_000])
     turn(crew, lambda: lost)
     assert lost == [(1, -signal.SIGKILL)]
+
+
+def test_one_that_reports_no_more_is_ended(crew, lost):
+    """Only one that had reported: to start may take as long as it takes."""
+    hanging, starting = crew.start(1), crew.start(2)
+    turn(crew, lambda: len(crew.heard) == 2)
+    os.kill(hanging.pid, signal.SIGSTOP)
+    hanging.looks_since_report = 0
+    crew.kill_silent(2)
+    crew.kill_silent(2)
+    assert not has_ended(hanging.pid)
+    crew.kill_silent(2)
+    turn(crew, lambda: lost)
+    assert lost == [(1, -signal.SIGKILL)]
+    assert crew.workers == [starting]

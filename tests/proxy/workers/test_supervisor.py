@@ -1,9 +1,12 @@
 """The parent's loop, with workers that only say what they know (tests.support.scripted_workers)."""
 
 import json
+import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from kveil.proxy.workers.supervisor import Supervisor
 from tests.support.doors import listener_settings
 from tests.support.ports import reserved_port_range
 from tests.support.processes import Child
+from tests.support.service_manager import ServiceManagerSocket
 from tests.support.waiting import wait_until
 
 SECONDS = 30.0
@@ -44,10 +48,9 @@ class Scripted:
         self.child._popen.send_signal(number)
 
 
-@pytest.fixture
-def scripted(tmp_path: Path):
-    """Two workers."""
-    config = tmp_path / "kveil.yaml"
+@contextmanager
+def two_workers(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Scripted]:
+    config = folder / "kveil.yaml"
     with reserved_port_range(3) as port:
         config.write_text(
             f"""
@@ -57,9 +60,17 @@ broker_ports: {{count: 2}}
 workers: 2
 """
         )
-        with Child([sys.executable, "-m", "tests.support.scripted_workers", str(config)]) as child:
+        command = [sys.executable, "-m", "tests.support.scripted_workers", str(config)]
+        with Child(command, environment=environment) as child:
             child.errors.wait_for('"listening"', SECONDS)
             yield Scripted(child, port)
+
+
+@pytest.fixture
+def scripted(tmp_path: Path):
+    """Two workers."""
+    with two_workers(tmp_path) as running:
+        yield running
 
 
 def test_what_one_said_before_a_client_came_the_other_knows(scripted):
@@ -136,6 +147,18 @@ def test_workers_are_heard_between_a_clients_coming_and_its_handing_over(monkeyp
             for number, handler in before.items():
                 signal.signal(number, handler)
     assert calls == ["attend", "take"]
+
+
+@pytest.mark.full
+def test_one_that_hangs_is_replaced_where_a_service_manager_watches(tmp_path):
+    """Scripted workers report once, and then look as if they hung; the parent itself is well, and says so."""
+    with ServiceManagerSocket(watchdog_seconds=2) as manager:
+        with two_workers(tmp_path, {**os.environ, **manager.environment}) as running:
+            wait_until(lambda: len(running.events("worker_killed")) == 2)
+            wait_until(lambda: len(running.events("worker_ready")) == 4)
+            assert {line["why"] for line in running.events("worker_killed")} == {"it is silent"}
+            assert running.connect()["worker"] in (1, 2)
+        assert manager.rest().count("WATCHDOG=1") >= 5
 
 
 def test_the_end(scripted):
