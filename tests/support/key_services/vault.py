@@ -125,6 +125,13 @@ class Server:
         self.admin("POST", f"{MOUNT}/keys/{name}/config", {"deletion_allowed": True})
         self.admin("DELETE", f"{MOUNT}/keys/{name}")
 
+    def destroy_older(self, name: str) -> None:
+        """Let only the newest version be left, for ever."""
+        latest = self.admin("GET", f"{MOUNT}/keys/{name}")["data"]["latest_version"]
+        bounds = {"min_decryption_version": latest, "min_encryption_version": latest}
+        self.admin("POST", f"{MOUNT}/keys/{name}/config", bounds)
+        self.admin("POST", f"{MOUNT}/keys/{name}/trim", {"min_available_version": latest})
+
     def decrypt(self, name: str, ciphertext: str, context: bytes) -> bytes:
         """What transit itself makes of a wrap."""
         body = {"ciphertext": ciphertext, "associated_data": base64.b64encode(context).decode()}
