@@ -250,6 +250,27 @@ class TestLease:
         with pytest.raises(KeyDenied, match="disabled"):
             await sealer.renew("orders", rule)
 
+    async def test_a_denied_key_costs_no_call_for_each_try(self, sealer, slow, rule, clock):
+        slow.failure = KeyDenied("default is disabled")
+        for _ in range(20):
+            with pytest.raises(KeyDenied, match="disabled"):
+                await sealer.renew("orders", rule)
+        assert slow.wraps == 1
+        with pytest.raises(KeyDenied, match="disabled"):
+            await sealer.renew("other", rule)  # which may be allowed
+        assert slow.wraps == 2
+        slow.failure = None
+        clock.now += Limits().refused_key_seconds
+        assert await sealer.renew("orders", rule)
+
+    async def test_sighup_asks_for_a_denied_key_again(self, sealer, slow, rule):
+        slow.failure = KeyDenied("default is disabled")
+        with pytest.raises(KeyDenied):
+            await sealer.renew("orders", rule)
+        slow.failure = None
+        sealer.reload()
+        assert await sealer.renew("orders", rule)
+
     async def test_a_failed_renewal_is_tried_again_while_it_holds(self, sealer, slow, rule, clock, settle):
         key = await sealer.renew("orders", rule)
         clock.now += 200
