@@ -38,13 +38,13 @@ def marked(kafka: Cluster, topic: str) -> Iterator[Proxy]:
 
 
 def test_both_sides_of_the_mark(kafka: Cluster, marked: Proxy, topic: str):
-    sealed = [Record(value=b"sealed %d" % n, partition=n % 2, timestamp=T + 100 + n) for n in range(4)]
+    sealed = [Record(value=b"behind the mark %d" % n, partition=n % 2, timestamp=T + 100 + n) for n in range(4)]
     librdkafka_produce(marked.bootstrap, topic, sealed, linger_ms=100)
     found = librdkafka_read(marked.bootstrap, topic)
     assert [each.value for each in found if each.partition == 0] == [
-        b"plain 0", b"plain 2", b"plain 4", b"sealed 0", b"sealed 2",
+        b"plain 0", b"plain 2", b"plain 4", b"behind the mark 0", b"behind the mark 2",
     ]  # fmt: skip
-    assert not kafka.contains(b"sealed 0")
+    assert not kafka.contains(b"behind the mark 0")
     told = [line["cloudevent"] for line in marked.events("audit")]
     (passed,) = [each for each in told if each["type"] == "io.kveil.plain.passed" and each["data"]["partition"] == 0]
     assert (passed["subject"], passed["data"]["first_offset"], passed["data"]["last_offset"]) == (topic, 0, 2)

@@ -47,11 +47,16 @@ class Scene:
         return self.client.fetch(topic, 0, offset)
 
 
+# A partition whose keys are refused one after the other costs no further calls for this long, and the client is told to
+# try again. Here each is to be looked at.
+EVERY_KEY_AGAIN = {"limits": {"refused_key_seconds": 0.001}}
+
+
 @pytest.fixture(scope="module")
 def scene(kafka: Cluster) -> Iterator[Scene]:
     with (
         tampering_relay(kafka.bootstrap) as relay,
-        kveil_proxy(relay.address) as proxy,
+        kveil_proxy(relay.address, config=EVERY_KEY_AGAIN) as proxy,
         RawClient(proxy.bootstrap) as client,
     ):
         client.metadata()
