@@ -157,6 +157,7 @@ async def _is_destroyed(settings: "Settings", work: "Finish", destruction: "Dest
 
 
 def _take_out(path: Path, name: str, versions: list[str]) -> None:
+    from kveil.proxy.admin.audit import audit
     from kveil.proxy.keys.keyfile import KeyFile, destroy_version
     from kveil.proxy.keys.keyfile_store import change_key_file
 
@@ -166,6 +167,8 @@ def _take_out(path: Path, name: str, versions: list[str]) -> None:
         return content
 
     change_key_file(path, without)
+    for version in versions:
+        audit("key.destroyed", name, path=str(path), version=version)
 
 
 def _agrees(question: str) -> bool:
