@@ -61,28 +61,53 @@ def seal_records(
     writes `partition` into the envelopes, for readers of another one. Raises BatchTooLarge, CorruptBatch or
     InvalidRecord.
     """
-    extensions = extend(
-        key.extensions,
-        hiding_key_id=hiding.id if hiding else None,
-        origin_partition=partition if origin_partition else None,
-    )
+    extensions = extensions_of(key, hiding, partition if origin_partition else None)
     section = client_section(batch, header.codec)
     if len(section) + header.record_count * (GROWTH + len(extensions)) > MAX_DECOMPRESSED:
         raise BatchTooLarge("records above the limit of one sealed batch")
     salt = os.urandom(SALT_LENGTH)
-    records = loops.seal_each(
+    records = seal_section(
         section,
         header.record_count,
+        header=header,
+        key=key,
+        salt=salt,
+        extensions=extensions,
+        partition=partition,
+        hiding=hiding,
+    )
+    return outer_batch(header, codec, compression.compress(codec, records) if codec else records)
+
+
+def extensions_of(key: EpochKey, hiding: KeyHidingKey | None, origin_partition: int | None) -> bytes:
+    """The extensions of the envelopes of all records under one key."""
+    return extend(key.extensions, hiding_key_id=hiding.id if hiding else None, origin_partition=origin_partition)
+
+
+def seal_section(
+    section: bytes,
+    count: int,
+    *,
+    header: BatchHeader,
+    key: EpochKey,
+    salt: bytes,
+    extensions: bytes,
+    partition: int,
+    hiding: KeyHidingKey | None,
+) -> bytes:
+    """`count` records of a batch under one key, each sealed. Raises as `seal_records` does."""
+    return loops.seal_each(
+        section,
+        count,
         header.last_offset_delta,
         header.base_timestamp,
-        record_common=common(registry.RECORD, extensions, key.kid, salt),
-        tombstone_common=common(registry.TOMBSTONE, extensions, key.kid, salt),
+        record_common=_common(registry.RECORD, extensions, key.kid, salt),
+        tombstone_common=_common(registry.TOMBSTONE, extensions, key.kid, salt),
         extensions=extensions,
         cipher=key.record_cipher(partition, salt),
         hide=hiding.wire_key if hiding else None,
         most=MAX_PLAINTEXT,
     )
-    return outer_batch(header, codec, compression.compress(codec, records) if codec else records)
 
 
 def client_section(batch: memoryview, codec: int) -> bytes:
@@ -96,7 +121,7 @@ def client_section(batch: memoryview, codec: int) -> bytes:
         raise BatchTooLarge(str(error)) from error
 
 
-def common(mode: int, extensions: bytes, kid: bytes, salt: bytes) -> bytes:
+def _common(mode: int, extensions: bytes, kid: bytes, salt: bytes) -> bytes:
     """The part of the envelope header that all records of the mode share."""
     suite = registry.HKDF_SHA512_AES_256_GCM
     header = HEADER.pack(registry.MAGIC, registry.VERSION, mode, suite, len(extensions), kid, salt, 0, 0)

@@ -11,15 +11,20 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
-from kveil.protocol.envelope import registry
-from kveil.protocol.envelope.compiled import loops
 from kveil.protocol.envelope.errors import Reason, Unopenable
-from kveil.protocol.envelope.header import SALT_LENGTH, KeyBlock, extend
+from kveil.protocol.envelope.header import SALT_LENGTH, KeyBlock
 from kveil.protocol.envelope.key_schedule import EpochKey, KeyHidingKey
 from kveil.protocol.envelope.origin import SealedRecord
-from kveil.protocol.envelope.record import GROWTH, client_section, common, inner_batch, outer_batch, unseal_records
+from kveil.protocol.envelope.record import (
+    GROWTH,
+    client_section,
+    extensions_of,
+    inner_batch,
+    outer_batch,
+    seal_section,
+    unseal_records,
+)
 from kveil.protocol.envelope.record_loops import Opened
-from kveil.protocol.envelope.sealed_batch import MAX_PLAINTEXT
 from kveil.protocol.envelope.sealed_records import RecordSealedBatch, section_of
 from kveil.protocol.kafka import compression
 from kveil.protocol.kafka.compression import MAX_DECOMPRESSED
@@ -66,25 +71,19 @@ def seal_keyed_records(
     salt = os.urandom(SALT_LENGTH)
     for record_key, mine in places.items():
         key = key_of(record_key)
-        extensions = extend(
-            key.extensions,
-            hiding_key_id=hiding.id if hiding else None,
-            origin_partition=partition if origin_partition else None,
-        )
+        extensions = extensions_of(key, hiding, partition if origin_partition else None)
         size += sum(len(raw[place]) for place in mine) + len(mine) * (GROWTH + len(extensions))
         if size > MAX_DECOMPRESSED:
             raise BatchTooLarge("records above the limit of one sealed batch")
-        made = loops.seal_each(
+        made = seal_section(
             b"".join([raw[place] for place in mine]),
             len(mine),
-            header.last_offset_delta,
-            header.base_timestamp,
-            record_common=common(registry.RECORD, extensions, key.kid, salt),
-            tombstone_common=common(registry.TOMBSTONE, extensions, key.kid, salt),
+            header=header,
+            key=key,
+            salt=salt,
             extensions=extensions,
-            cipher=key.record_cipher(partition, salt),
-            hide=hiding.wire_key if hiding else None,
-            most=MAX_PLAINTEXT,
+            partition=partition,
+            hiding=hiding,
         )
         for place, one in zip(mine, _each(made), strict=True):
             sealed[place] = one
