@@ -7,12 +7,14 @@ another topic, and have the refusal there stop the rightful one.
 
 import hashlib
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Hashable
+from typing import Final, Generic, TypeVar
 
 from kveil.protocol.envelope.header import KeyBlock, lp
 from kveil.protocol.envelope.key_schedule import EpochKey
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused
 
+K = TypeVar("K", bound=Hashable)
 Refusal = KeyRefused | KeyDenied
 Place = tuple[str, bytes, KeyBlock]
 
@@ -54,34 +56,47 @@ class OpenedKeys:
             self._keys.popitem(last=False)
 
 
-class RefusedKeys:
-    """Why an envelope's key was refused or denied, for a few seconds."""
+class Refusals(Generic[K]):
+    """What was refused or denied, and why, for a few seconds."""
 
     def __init__(self, seconds: float, entries: int = REFUSED_KEYS) -> None:
         self._seconds = seconds
         self._entries = entries
-        self._errors: OrderedDict[bytes, tuple[float, Refusal]] = OrderedDict()
+        self._errors: OrderedDict[Hashable, tuple[float, Refusal]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._errors)
 
-    def check(self, place: Place, now: float) -> None:
+    def check(self, what: K, now: float) -> None:
         """Raises what was raised a moment ago for this one, if anything was."""
-        found = self._errors.get(_digest(place)) if self._errors else None
+        found = self._errors.get(self._name(what)) if self._errors else None
         if found and now < found[0]:
             raise type(found[1])(*found[1].args)
 
-    def put(self, place: Place, error: Refusal, now: float) -> None:
+    def put(self, what: K, error: Refusal, now: float) -> None:
         """Remembers a refusal. The oldest goes first, which is also the first to end."""
-        digest = _digest(place)
-        self._errors[digest] = (now + self._seconds, error.with_traceback(None))
-        self._errors.move_to_end(digest)
+        name = self._name(what)
+        self._errors[name] = (now + self._seconds, error.with_traceback(None))
+        self._errors.move_to_end(name)
         if len(self._errors) > self._entries:
             self._errors.popitem(last=False)
 
     def clear(self) -> None:
         """After the keys have changed, what was refused may be known."""
         self._errors.clear()
+
+    def _name(self, what: K) -> Hashable:
+        """What stands for it in memory."""
+        return what
+
+
+class RefusedKeys(Refusals[Place]):
+    """Why an envelope's key was refused or denied, for a few seconds."""
+
+    def _name(self, what: Place) -> bytes:
+        """A hash: the block is the broker's, and may be long."""
+        topic, kid, block = what
+        return hashlib.sha256(lp(topic.encode()) + kid + block.encode()).digest()
 
 
 class RefusalBudget:
@@ -105,9 +120,3 @@ class RefusalBudget:
         self._partitions[topic, partition] = (until, count + 1)
         if len(self._partitions) > self._entries:
             self._partitions.popitem(last=False)
-
-
-def _digest(place: Place) -> bytes:
-    """A refusal is kept under a hash: the block is the broker's, and may be long."""
-    topic, kid, block = place
-    return hashlib.sha256(lp(topic.encode()) + kid + block.encode()).digest()

@@ -23,10 +23,10 @@ from kveil.proxy.keys.calls import KeyCalls
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 from kveil.proxy.keys.flights import Flights
 from kveil.proxy.keys.hiding import HidingKeys
-from kveil.proxy.keys.opened import OpenedKeys, Place, RefusalBudget, RefusedKeys
+from kveil.proxy.keys.opened import OpenedKeys, Place, RefusalBudget, Refusals, RefusedKeys
 from kveil.proxy.keys.provider import KeyContext, KeyProvider
 from kveil.proxy.keys.realm import Realm
-from kveil.proxy.keys.sealing import Denials, EpochInUse, Epochs, Leases
+from kveil.proxy.keys.sealing import EpochInUse, Epochs, Leases
 from kveil.proxy.policy import KeyRef, Rule
 
 SECONDS_PER_HOUR: Final = 3600
@@ -70,7 +70,8 @@ class KeyRing:
         self._opened = OpenedKeys(limits.opened_keys, keys.unwrap_cache_seconds)
         self._refused = RefusedKeys(limits.refused_key_seconds)
         self._refusals = RefusalBudget(limits.refused_key_seconds)
-        self._denials = Denials(limits.refused_key_seconds)
+        # Of topics: a producer that goes on trying costs no further calls.
+        self._denials: Refusals[tuple[str, KeyRef]] = Refusals(limits.refused_key_seconds)
         self._hiding = HidingKeys(realm, self._calls, limits.refused_key_seconds, clock)
         self._renewals: Flights[tuple[str, KeyRef], EpochKey] = Flights()
         self._lease_renewals: Flights[KeyRef, None] = Flights()
@@ -166,7 +167,7 @@ class KeyRing:
     async def _wrapped(self, topic: str, key: KeyRef) -> tuple[bytes, bytes, KeyBlock]:
         """A new secret, its kid and its wrap. Raises KeyDenied or KeyUnavailable."""
         asked = self._clock()
-        self._denials.check(topic, key, asked)
+        self._denials.check((topic, key), asked)
         secret = new_epoch_key_secret()
         kid = derive_kid(secret, realm=self.realm, topic=topic, provider=key.provider)
         calls = self._calls_to(key.provider)
@@ -174,7 +175,7 @@ class KeyRing:
             block = await calls.wrap(key.name, secret, KeyContext(self.realm, topic, kid))
         except KeyDenied as error:
             self._leases.end(key)
-            self._denials.put(topic, key, error, self._clock())
+            self._denials.put((topic, key), error, self._clock())
             audit("key.refused", topic, key=str(key), reason=str(error))
             raise
         self._leases.renew(key, block.version, asked)

@@ -1,15 +1,11 @@
 """What seals now: an epoch key for each topic, inside its limits, and a lease of the key that wrapped it."""
 
-from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from kveil.protocol.envelope.key_schedule import MAX_EPOCH_BATCHES, MAX_EPOCH_BYTES, EpochKey
-from kveil.proxy.keys.errors import KeyDenied
 from kveil.proxy.policy import KeyRef
 
-DENIALS: Final = 4_096
-"""Topics that are remembered: names come from clients."""
 RENEWED_EARLY = 1 / 3
 """Which part of a lease is left when it is renewed, so that a call that is slow or fails holds nobody up."""
 
@@ -80,32 +76,6 @@ class Epochs:
         if epoch is not None and epoch.key is key:
             epoch.batches += 1
             epoch.nbytes += nbytes
-
-
-class Denials:
-    """Which keys were denied for which topics a moment ago: a producer that goes on trying costs no further calls."""
-
-    def __init__(self, seconds: float, entries: int = DENIALS) -> None:
-        self._seconds = seconds
-        self._entries = entries
-        self._denied: OrderedDict[tuple[str, KeyRef], tuple[float, str]] = OrderedDict()
-
-    def check(self, topic: str, key: KeyRef, now: float) -> None:
-        """Raises KeyDenied if the key was denied a moment ago."""
-        found = self._denied.get((topic, key)) if self._denied else None
-        if found and now < found[0]:
-            raise KeyDenied(found[1])
-
-    def put(self, topic: str, key: KeyRef, error: KeyDenied, now: float) -> None:
-        """The key was denied at `now`. The oldest goes first, which is also the first to end."""
-        self._denied.pop((topic, key), None)
-        self._denied[topic, key] = (now + self._seconds, str(error))
-        if len(self._denied) > self._entries:
-            self._denied.popitem(last=False)
-
-    def clear(self) -> None:
-        """Something has changed: what was denied may be allowed."""
-        self._denied.clear()
 
 
 class Lease(NamedTuple):

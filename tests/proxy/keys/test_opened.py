@@ -12,8 +12,10 @@ from kveil.proxy.keys.opened import (
     OpenedKeys,
     Place,
     RefusalBudget,
+    Refusals,
     RefusedKeys,
 )
+from kveil.proxy.policy import KeyRef
 
 BLOCK = KeyBlock(provider=1, name="default", mechanism=registry.KVEIL_WRAP, version="1", wrapped=bytes(72))
 PLACE = ("orders", bytes(16), BLOCK)
@@ -135,3 +137,16 @@ def test_the_budgets_of_partitions_are_bounded():
     for partition in range(100):
         budget.note("orders", partition, 0)
     assert len(budget._partitions) == 3
+
+
+def test_denials_are_bounded_and_the_oldest_goes_first():
+    denials = Refusals(10, entries=3)
+    key = KeyRef(1, "default")
+    for number in range(5):
+        denials.put((f"t{number}", key), KeyDenied("no"), 0)
+    for number in range(2):
+        denials.check((f"t{number}", key), 1)
+    for number in range(2, 5):
+        with pytest.raises(KeyDenied):
+            denials.check((f"t{number}", key), 1)
+        denials.check((f"t{number}", key), 10)

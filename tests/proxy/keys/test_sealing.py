@@ -5,8 +5,7 @@ import pytest
 from kveil.protocol.envelope import registry
 from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_schedule import EpochKey, derive_kid
-from kveil.proxy.keys.errors import KeyDenied
-from kveil.proxy.keys.sealing import MAX_EPOCH_BATCHES, MAX_EPOCH_BYTES, Denials, Epoch, Epochs
+from kveil.proxy.keys.sealing import MAX_EPOCH_BATCHES, MAX_EPOCH_BYTES, Epoch, Epochs
 from kveil.proxy.policy import KeyRef
 
 
@@ -69,16 +68,3 @@ def test_a_new_epoch_starts_counting_anew():
 def test_no_secret_is_in_a_repr():
     assert key_of(first=0xAB).secret.hex() not in repr(Epoch(key=key_of(first=0xAB), since=0))
     assert "secret" not in repr(Epoch(key=key_of(), since=0))
-
-
-def test_denials_are_bounded_and_the_oldest_goes_first():
-    denials = Denials(10, entries=3)
-    key = KeyRef(1, "default")
-    for number in range(5):
-        denials.put(f"t{number}", key, KeyDenied("no"), 0)
-    for number in range(2):
-        denials.check(f"t{number}", key, 1)
-    for number in range(2, 5):
-        with pytest.raises(KeyDenied):
-            denials.check(f"t{number}", key, 1)
-        denials.check(f"t{number}", key, 10)
