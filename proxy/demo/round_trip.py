@@ -13,6 +13,7 @@ TOPIC: Final = "patients"
 MORE: Final = 1_000
 _SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.2
+_LINGER_MS: Final = 500  # until a flush; on a busy machine records for one batch stay together
 _ERRORS_ONLY: Final = 3
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -74,7 +75,9 @@ def write(bootstrap: str, records: Sequence[Record], **settings: Any) -> list[Re
     """
     from confluent_kafka import Producer
 
-    producer = Producer({"bootstrap.servers": bootstrap, "log_level": _ERRORS_ONLY, "linger.ms": 50, **settings})
+    defaults = {"log_level": _ERRORS_ONLY, "linger.ms": _LINGER_MS}
+    producer = Producer({"bootstrap.servers": bootstrap, **defaults, **settings})
+    _await_topic(producer)
     written: list[Record] = []
     failures: list[str] = []
 
@@ -97,6 +100,20 @@ def write(bootstrap: str, records: Sequence[Record], **settings: Any) -> list[Re
     if left or failures:
         raise DemoFailed(f"{left + len(failures)} records were not acknowledged: {failures[:1] or 'no answer in time'}")
     return written
+
+
+def _await_topic(producer: Any) -> None:
+    """Return when the topic, which the first question makes, has leaders: what waits for them goes out in pieces.
+
+    :raises DemoFailed: it has none in time.
+    """
+    deadline = time.monotonic() + _SECONDS
+    while time.monotonic() < deadline:
+        topic = producer.list_topics(TOPIC, timeout=_SECONDS).topics[TOPIC]
+        if topic.partitions and all(partition.leader >= 0 for partition in topic.partitions.values()):
+            return
+        time.sleep(_POLL_SECONDS)
+    raise DemoFailed(f"topic {TOPIC} got no leader in {_SECONDS:.0f} s")
 
 
 def read(bootstrap: str, count: int) -> list[Record]:
