@@ -15,7 +15,8 @@ from kveil.proxy.errors import CloseConnection, LoginFailed
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeysFull, KeyUnavailable
 from kveil.proxy.log import log_limited
 from kveil.proxy.login import MAX_TOKEN_BYTES
-from kveil.proxy.needs import HidingKeyNeed, KeyNeed, OpeningKeyNeed, PasswordNeed, RecordKeysNeed, SealingKeyNeed
+from kveil.proxy.needs import KeyNeed, PasswordNeed
+from kveil.proxy.net.key_needs import meet_key_need
 from kveil.proxy.net.leg import Leg
 from kveil.proxy.net.own_login import OwnLogin
 from kveil.proxy.net.questions import Questions
@@ -319,18 +320,8 @@ class Relay:
         self._pump(resume)
 
     async def _meet_key(self, need: KeyNeed, parked: Parked) -> None:
-        shared = self._connection.shared
         try:
-            match need:
-                case SealingKeyNeed():
-                    await shared.keys.renew(need.topic, need.rule)
-                case HidingKeyNeed():
-                    await shared.keys.unwrap_hiding_key()
-                case OpeningKeyNeed():
-                    keys = shared.keys_for(need.block)
-                    await keys.unwrap(need.topic, need.partition, need.kid, need.block, need.rule)
-                case RecordKeysNeed() if shared.record_keys is not None:
-                    await shared.record_keys.prepare(need.topic, need.rule, need.record_ids)
+            await meet_key_need(self._connection.shared, need)
         except (KeyRefused, KeyDenied, KeysFull, KeyUnavailable) as error:
             parked.failures[need] = error
 

@@ -1,12 +1,12 @@
 """A topic read from end to end as the brokers hold it, for commands: nothing of it is opened."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from kveil.protocol.kafka.api_table import ApiKey
-from kveil.protocol.kafka.record_batch import read_header, split_batches
+from kveil.protocol.kafka.record_batch import MAGIC, read_header, split_batches
 from kveil.proxy.config import Seal, TopicRule
 from kveil.proxy.context import Shared
 from kveil.proxy.errors import QuestionFailed
@@ -18,6 +18,7 @@ FETCH_BYTES: Final = 4 * 1024 * 1024
 WAIT_MS: Final = 500
 
 _CLIENT = -1
+_MAGIC_AT = 16
 _BY_NAME = 12
 """The last version of Fetch that names topics instead of giving their ids."""
 _EARLIEST = -2
@@ -29,6 +30,22 @@ class Stored(NamedTuple):
 
     partition: int
     batch: memoryview
+
+
+class Log(NamedTuple):
+    """What a partition has now."""
+
+    partition: int
+    first: int
+    """The offset at which it begins."""
+    end: int
+    """The one behind the last record."""
+    batches: AsyncIterator[memoryview]
+    """Need not be read to the end. Raises QuestionFailed, or CorruptBatch behind the last batch that is one."""
+
+
+Start = Callable[[int, int], int]
+"""Where to begin, of a partition's first offset and its end."""
 
 
 class Topic(NamedTuple):
@@ -81,12 +98,26 @@ class TopicScan:
 
         :raises QuestionFailed: they can't be read.
         """
+        async for log in self.logs(lambda first, _: max(start, first)):
+            async for batch in log.batches:
+                yield Stored(log.partition, batch)
+
+    async def logs(self, start: Start, only: int | None = None) -> AsyncIterator[Log]:
+        """Each partition, or one alone, to be read from `start` on before the next is asked for.
+
+        :raises QuestionFailed: they can't be read, or there is no such partition.
+        """
+        if only is not None and all(only not in partitions for partitions in self._leaders.values()):
+            raise QuestionFailed(f"{self._topic} has no partition {only}: it has {self.partitions}")
         for leader, partitions in self._leaders.items():
+            wanted = [partition for partition in partitions if only in (None, partition)]
+            if not wanted:
+                continue
             async with own_client(self._shared, leader) as client:
-                for partition in partitions:
+                for partition in wanted:
                     first, end = await self._ends(client, partition)
-                    async for batch in self._read(client, partition, max(start, first), end):
-                        yield Stored(partition, batch)
+                    batches = self._read(client, partition, max(start(first, end), first), end)
+                    yield Log(partition, first, end, batches)
 
     async def _read(self, client: OwnClient, partition: int, offset: int, end: int) -> AsyncIterator[memoryview]:
         while offset < end:
@@ -95,10 +126,10 @@ class TopicScan:
             if not records:
                 return  # what stood up to the end was compacted away
             for batch in split_batches(records):
-                header = read_header(batch)
-                if header.last_offset >= offset:
+                following = _next_offset(batch)
+                if following > offset:
                     yield batch
-                    offset = header.next_offset
+                    offset = following
             if offset == before:
                 raise QuestionFailed(f"the broker gives no batch of {self._topic}/{partition} at offset {offset}")
 
@@ -142,3 +173,10 @@ class TopicScan:
     def _check(self, code: Any) -> None:
         if code:
             raise QuestionFailed(f"{self._topic}: the broker answered {code.name}")
+
+
+def _next_offset(batch: memoryview) -> int:
+    """The offset behind a batch. One of an old format has its last record's in front, and no header to read."""
+    if batch[_MAGIC_AT] != MAGIC:
+        return int.from_bytes(batch[:8], "big", signed=True) + 1
+    return read_header(batch).next_offset
