@@ -16,6 +16,7 @@ COMMANDS: Final = (
     "keys",
     "users",
     "check",
+    "inspect",
     "health",
     "doctor",
     "prepare",

@@ -30,7 +30,7 @@ _READ_BYTES = 1024 * 1024
 """How much of an answer waits to be read."""
 
 
-class _AnyNode:
+class NoPorts:
     """A place for every broker: this client says itself whom it wants, and connects to no port."""
 
     bootstrap = _NO_PORT
@@ -120,7 +120,7 @@ async def own_client(
         shared=shared,
         log=log.get_logger(__name__),
         direction=Direction.BOTH,
-        ports=_AnyNode(),
+        ports=NoPorts(),
         host="localhost",
         node_id=node_id,
         principal=OWN_PRINCIPAL,

@@ -1,7 +1,8 @@
 """A topic read from end to end as the brokers hold it, for commands: nothing of it is opened."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -40,7 +41,7 @@ class Log(NamedTuple):
     """The offset at which it begins."""
     end: int
     """The one behind the last record."""
-    batches: AsyncIterator[memoryview]
+    batches: AsyncGenerator[memoryview, None]
     """Need not be read to the end. Raises QuestionFailed, or CorruptBatch behind the last batch that is one."""
 
 
@@ -98,11 +99,12 @@ class TopicScan:
 
         :raises QuestionFailed: they can't be read.
         """
-        async for log in self.logs(lambda first, _: max(start, first)):
-            async for batch in log.batches:
-                yield Stored(log.partition, batch)
+        async with aclosing(self.logs(lambda first, _: max(start, first))) as logs:
+            async for log in logs:
+                async for batch in log.batches:
+                    yield Stored(log.partition, batch)
 
-    async def logs(self, start: Start, only: int | None = None) -> AsyncIterator[Log]:
+    async def logs(self, start: Start, only: int | None = None) -> AsyncGenerator[Log, None]:
         """Each partition, or one alone, to be read from `start` on before the next is asked for.
 
         :raises QuestionFailed: they can't be read, or there is no such partition.
@@ -119,7 +121,7 @@ class TopicScan:
                     batches = self._read(client, partition, max(start(first, end), first), end)
                     yield Log(partition, first, end, batches)
 
-    async def _read(self, client: OwnClient, partition: int, offset: int, end: int) -> AsyncIterator[memoryview]:
+    async def _read(self, client: OwnClient, partition: int, offset: int, end: int) -> AsyncGenerator[memoryview, None]:
         while offset < end:
             before = offset
             records = await self._fetch(client, partition, offset)
