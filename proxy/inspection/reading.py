@@ -7,7 +7,7 @@ from itertools import islice
 
 from kveil.protocol.kafka.errors import BatchRefused
 from kveil.proxy.inspection.opening import Opened, Opener
-from kveil.proxy.inspection.rows import CONTROL, EMPTY, OLD, Row, rows_of
+from kveil.proxy.inspection.rows import CONTROL, EMPTY, OTHER, Row, rows_of
 from kveil.proxy.net.topic_scan import Log, Start, TopicScan
 
 Tell = Callable[[int], None]
@@ -78,7 +78,7 @@ async def _add(part: Part, rows: list[Row], batch: memoryview, opener: Opener | 
     part.batch_bytes += len(batch)
     for row in rows:
         part.rows.append(
-            (row, None if opened is None or row.kind in {CONTROL, EMPTY, OLD} else _share(opened, row, start))
+            (row, None if opened is None or row.kind in {CONTROL, EMPTY, OTHER} else _share(opened, row, start))
         )
 
 

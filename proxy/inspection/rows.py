@@ -36,7 +36,7 @@ SEALED: Final = "sealed"
 PLAIN: Final = "plain"
 CONTROL: Final = "control"
 EMPTY: Final = "empty"
-OLD: Final = "old format"
+OTHER: Final = "other format"
 UNREADABLE: Final = "unreadable"
 
 
@@ -74,7 +74,7 @@ class Row:
 def rows_of(partition: int, view: memoryview) -> Iterator[Row]:
     """Yield the rows of one whole fetched batch, one at least."""
     if view[_MAGIC_AT] != MAGIC:
-        yield _old(partition, view)
+        yield _other(partition, view)
         return
     header = read_header(view)
     row = Row(
@@ -94,14 +94,14 @@ def rows_of(partition: int, view: memoryview) -> Iterator[Row]:
         yield one if damage is None or one.problem else replace(one, problem=damage)
 
 
-def _old(partition: int, view: memoryview) -> Row:
+def _other(partition: int, view: memoryview) -> Row:
     offset = int.from_bytes(view[:8], "big", signed=True)
     return Row(
         partition=partition,
         first_offset=offset,
         last_offset=offset,
         batch_offset=offset,
-        kind=OLD,
+        kind=OTHER,
         records=1,
         timestamp=-1,
         stored_bytes=len(view),

@@ -99,9 +99,10 @@ def test_where_to_begin_and_to_end_is_said_as_in_kafkas_tools(kafka: Cluster, pr
     shown = run(proxy, name, "--partition", "0", "--offset", "12", "--limit", "2")
     assert "partition 0 goes on up to offset 30: --partition 0 --offset 14" in shown
     assert kveil("inspect", name, "--offset", "soon", "--upstream", kafka.bootstrap).returncode == 2
-    assert "has no partition 9" in kveil(
-        "inspect", name, "--partition", "9", "-c", str(proxy.folder / "kveil.yaml")
-    ).stderr
+    assert (
+        "has no partition 9"
+        in kveil("inspect", name, "--partition", "9", "-c", str(proxy.folder / "kveil.yaml")).stderr
+    )
     assert kveil("inspect", "nobody-made-it", "-c", str(proxy.folder / "kveil.yaml")).returncode == 1
 
 
