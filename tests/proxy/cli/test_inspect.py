@@ -76,7 +76,10 @@ def test_the_table():
     title, *shown = list(report(BATCH, RECORD, PLAINLY, DAMAGED).lines())
     assert title == "orders: sealed; 1 partitions"
     assert [re.split(" {2,}", line.strip()) for line in shown[:-1]] == [
-        "partition offsets records mode version suite kid key stored payload overhead notes".split(),
+        [
+            *("partition", "offsets", "records", "mode", "version", "suite", "kid", "key"),
+            *("stored", "payload", "overhead", "notes"),
+        ],
         ["0", "8100-8199", "100", "batch", "1", "1", "ab" * 6, "vault:orders version 3", "4400", "4000", "400", "zstd"],
         [
             *("0", "8200", "1", "record", "1", "1", "ab" * 6, "vault:orders version 3", "300", "50", "250"),
