@@ -58,3 +58,8 @@ class ScriptedCluster:
         answer = fetched({"t": {asked.partition: b"".join(log[: self.batches_at_a_time])}})
         answer["responses"][0]["partitions"][0]["error_code"] = self.errors.get(asked.partition, 0)
         return answer
+
+    def answer_always(self, records: bytes) -> None:
+        """Give these records for partition 0, wherever they are asked for."""
+        for broker in self.brokers:
+            broker.answers[ApiKey.FETCH] = fetched({"t": {0: records}})

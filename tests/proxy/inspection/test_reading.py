@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from kveil.protocol.kafka.api_table import ApiKey
 from kveil.proxy.errors import QuestionFailed
 from kveil.proxy.inspection.opening import opener
 from kveil.proxy.inspection.reading import Part, Wanted, parts_of
@@ -12,7 +13,7 @@ from kveil.proxy.inspection.rows import PLAIN, SEALED
 from kveil.proxy.net.topic_scan import TopicScan
 from tests.support.conversation import COMPACTED, Conversation, make_shared
 from tests.support.producing import PRODUCE, sent
-from tests.support.records import at_offset, client_batch, produced, sealed
+from tests.support.records import at_offset, client_batch, fetched, produced, sealed
 from tests.support.scripted_broker import ScriptedBroker
 from tests.support.scripted_cluster import ScriptedCluster
 
@@ -104,20 +105,8 @@ async def test_each_row_has_what_is_inside_of_it(cluster, shared, tmp_path):
 
 
 async def test_bytes_that_are_no_batch_end_a_partition_only(cluster, shared):
-    cluster.logs = {0: [*plain(0), at_offset(client_batch(1), 2)], 1: plain(0)}
-    cluster.ends = {0: 3}
-    broken = cluster.logs[0][1][:8] + b"\0\0\0\x01" + cluster.logs[0][1][12:]
-    honest = cluster.fetch
-
-    def lie(request):
-        answer = honest(request)
-        part = answer["responses"][0]["partitions"][0]
-        if part["partition_index"] == 0:
-            part["records"] = cluster.logs[0][0] + broken
-        return answer
-
-    for broker in cluster.brokers:
-        broker.answers[1] = lie
+    cluster.logs, cluster.ends = {0: [], 1: plain(0)}, {0: 4}
+    cluster.brokers[0].answers[ApiKey.FETCH] = fetched({"t": {0: plain(0)[0] + bytes(100)}})
     first, second = await look(shared)
     assert (offsets(first), first.problem) == (
         [0],

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kveil.protocol.envelope.errors import Reason
 from kveil.proxy.inspection import rows
@@ -21,6 +23,7 @@ REFUSED = [
     for vector in json.loads((VECTORS / f"{name}-refused.json").read_text())
 ]
 OPENS = {name: json.loads((VECTORS / f"{name}-opens.json").read_text()) for name in ("batch", "record")}
+SOME = [*OPENS["batch"], *OPENS["record"]]
 # What shows without a key, where it stands in an envelope of the mode that is met there.
 SHOWS = {
     *(Reason.OUTER_CODEC, Reason.LENGTH, Reason.VERSION, Reason.MODE, Reason.SUITE, Reason.EXTENSIONS),
@@ -144,6 +147,18 @@ def test_damage_shows_in_the_checksum(shared, tmp_path):
     (again,) = look(with_checksum(tampered(stored)))
     assert again.problem is None
     assert {row.problem for row in look(tampered(record_sealed(tmp_path, client_batch(2))))} == {"checksum"}
+
+
+@given(data=st.data())
+def test_whatever_a_broker_makes_of_a_batch_is_a_row(data):
+    """A few bytes are changed behind the magic number of the format, with the checksum made right."""
+    vector = data.draw(st.sampled_from(SOME))
+    batch = bytearray.fromhex(vector["batch"])
+    for _ in range(data.draw(st.integers(1, 3))):
+        batch[data.draw(st.integers(21, len(batch) - 1))] = data.draw(st.integers(0, 255))
+    found = look(with_checksum(bytes(batch)))
+    assert found
+    assert all(row.problem is not None for row in found if row.kind == rows.UNREADABLE)
 
 
 def test_every_cut_of_a_batch_is_a_row(shared):

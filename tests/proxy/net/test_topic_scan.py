@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import pytest
 
@@ -10,7 +11,7 @@ from kveil.protocol.kafka.record_batch import read_header
 from kveil.proxy.errors import QuestionFailed
 from kveil.proxy.net.topic_scan import Topic, TopicScan, list_topics
 from tests.support.conversation import make_shared, read_request
-from tests.support.records import at_offset, client_batch, fetched, sealed
+from tests.support.records import at_offset, client_batch, fetched, legacy, sealed
 from tests.support.scripted_broker import ScriptedBroker
 from tests.support.scripted_cluster import ScriptedCluster
 
@@ -95,3 +96,37 @@ async def test_what_the_broker_refuses_is_told(cluster, shared, place, name):
 
 async def test_the_clusters_topics_are_listed(cluster, shared):
     assert await list_topics(shared) == [Topic("__consumer_offsets", True), Topic("t", False)]
+
+
+async def test_a_log_need_not_be_read_to_its_end(cluster, shared):
+    """And one partition is asked of its own leader alone."""
+    cluster.logs = {0: plain(0), 1: plain(5, 7, 9, 11, 13)}
+    cluster.batches_at_a_time = 1
+    scan = TopicScan(shared, "t")
+    await scan.begin()
+    async with asyncio.timeout(20), aclosing(scan.logs(lambda _, end: end - 6, only=1)) as logs:
+        async for log in logs:
+            assert (log.partition, log.first, log.end) == (1, 5, 15)
+            async with aclosing(log.batches) as batches:
+                assert read_header(await anext(batches)).base_offset == 9
+    asked = [[one.header.api_key for one in broker.requests].count(ApiKey.FETCH) for broker in cluster.brokers]
+    assert asked == [0, 1]
+
+
+async def test_a_partition_that_is_not_there_is_told(cluster, shared):
+    cluster.logs = {0: plain(0)}
+    scan = TopicScan(shared, "t")
+    await scan.begin()
+    with pytest.raises(QuestionFailed, match="t has no partition 1: it has 1"):
+        await anext(scan.logs(lambda first, _: first, only=1))
+
+
+async def test_messages_of_an_old_format_are_passed_over_by_their_offset(cluster, shared):
+    """They are shorter than a header."""
+    old = [(offset).to_bytes(8, "big") + legacy(1)[8:] for offset in (0, 1)]
+    cluster.logs, cluster.ends = {0: []}, {0: 4}
+    cluster.answer_always(b"".join(old) + plain(2)[0])
+    scan = TopicScan(shared, "t")
+    await scan.begin()
+    found = [bytes(batch[:8]) async for _, batch in scan.batches(0)]
+    assert found == [offset.to_bytes(8, "big") for offset in (0, 1, 2)]
