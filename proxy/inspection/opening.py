@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from kveil.protocol.kafka.errors import BatchRefused
 from kveil.protocol.kafka.record_batch import split_batches
 from kveil.proxy import log
-from kveil.proxy.apis.opening import FetchedRecords, Room
+from kveil.proxy.apis.opening import UNOPENED, FetchedRecords, Room
 from kveil.proxy.config import Direction
 from kveil.proxy.context import Connection, Shared
 from kveil.proxy.errors import Refused
@@ -55,33 +55,35 @@ class Opener:
         """Return a whole stored batch's records as consumers get them, or why they get none."""
         if not self._rule.seal:  # it passes as it is
             return _read(bytes(batch))
-        # A copy: a large batch is spent by opening it.
         fetched = FetchedRecords(
-            memoryview(bytearray(batch)),
+            batch.toreadonly(),  # a large one would be spent by opening it
             topic=self._topic,
             partition=partition,
             rule=self._rule,
             connection=self._connection,
         )
-        await self._get_keys(fetched)
+        if not await self._gets_keys(fetched):
+            return Opened([], "it needs more keys at a time than are kept: raise limits.opened_keys")
         try:
             pieces = fetched.open(Room(), whole=True)
         except Refused as error:
-            return Opened([], str(error.__cause__ or error.reason))
+            return Opened([], str(error.__cause__) if error.reason == UNOPENED else error.reason)
         return _read(b"".join(pieces))
 
-    async def _get_keys(self, fetched: FetchedRecords) -> None:
+    async def _gets_keys(self, fetched: FetchedRecords) -> bool:
+        """Whether all are at hand, or are known not to be had."""
         failures: dict[Need, Exception] = {}
         for _ in range(_TRIES):
             needs = fetched.needs(failures)
             if not needs:
-                return
+                return True
             for need in needs:
                 try:
                     if isinstance(need, OpeningKeyNeed | HidingKeyNeed):
                         await meet_key_need(self._shared, need)
                 except (KeyRefused, KeyDenied, KeysFull, KeyUnavailable) as error:
                     failures[need] = error
+        return False
 
 
 @asynccontextmanager

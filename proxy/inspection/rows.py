@@ -27,9 +27,11 @@ from kveil.protocol.kafka.record_batch import (
     is_checksum_right,
     read_header,
 )
-from kveil.protocol.kafka.records import Record, read_headers, read_records, split_records
+from kveil.protocol.kafka.records import NO_HEADERS, Record, read_headers, read_records, split_records
 
 _MAGIC_AT = 16
+_STUB = (None, None, NO_HEADERS)
+"""Key, value and headers of what stands behind an envelope of batch mode."""
 
 # Kinds
 SEALED: Final = "sealed"
@@ -140,16 +142,15 @@ def _batch_row(row: Row, sealed: SealedBatch) -> Row:
 def _refused(row: Row, view: memoryview, header: BatchHeader, reason: str) -> Iterator[Row]:
     """A batch with an envelope in front that isn't good: of batch mode, or the first one of record mode."""
     try:
-        _, _, _, value, headers = next(_records(section_of(view, header.codec), header))
-        envelope, _ = find_envelope(value, read_headers(headers)[0])
-    except (EnvelopeError, BatchRefused, StopIteration):
+        (_, _, _, value, headers), *others = _records(section_of(view, header.codec), header)
+    except (EnvelopeError, BatchRefused, ValueError):
         yield replace(row, problem=reason)
         return
-    outline = read_outline(envelope)
-    if outline is not None and outline.mode in {registry.RECORD, registry.TOMBSTONE}:
+    if any(record[2:] != _STUB for record in others):
         yield from _record_rows(row, view, header)
         return
-    yield replace(row, problem=reason, version=version_of(envelope), outline=outline)
+    front = _front(value, headers)
+    yield replace(row, problem=reason, version=version_of(front), outline=read_outline(front))
 
 
 # Record by record ----------------------------------------------------------------------------------------------------
@@ -218,5 +219,5 @@ def _front(value: bytes | None, headers: bytes) -> bytes:
     """What should be an envelope, though it stands where it must not."""
     try:
         return find_envelope(value, read_headers(headers)[0])[0]
-    except Unopenable:
+    except (Unopenable, InvalidRecord):
         return value or b""

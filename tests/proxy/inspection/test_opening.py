@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from kveil.protocol.kafka.records import read_records, write_record
 from kveil.proxy.inspection.opening import Opened, Opener
 from kveil.proxy.keys.keyfile import new_key_file
 from kveil.proxy.keys.keyfile_store import create_key_file
@@ -32,6 +33,14 @@ def record_sealed(shared, tmp_path, batch: bytes) -> bytes:
     return sent(talk)["t", 0]
 
 
+def moved(section: bytes, count: int, by: int) -> bytes:
+    """Records with other offsets in their batch, as whoever puts batches together moves them."""
+    pieces = []
+    for delta, offset, key, value, headers in read_records(section, count, count - 1):
+        pieces += write_record(delta, offset + by, key, value, headers)
+    return b"".join(pieces)
+
+
 CLIENT = Batch(record(0, b"k", b"v") + record(1, b"k", None) + record(2, None, b""), 3).encode()
 INSIDE = [(5, b"k", b"v"), (6, b"k", None), (7, None, b"")]
 
@@ -52,6 +61,35 @@ def test_record_keys_are_found_on_the_key_topic(tmp_path):
     topic = KeyTopic()
     writer, reader = (make_shared(tmp_path, topics=rules, key_topic=topic) for _ in range(2))
     assert values(opened(reader, at_offset(record_sealed(writer, tmp_path, CLIENT), 5))) == INSIDE
+
+
+def test_a_key_that_can_not_be_had_now_is_told(tmp_path):
+    rules = [{"match": "t", "mode": "record", "key": "eu", "key_per": "record_key"}]
+    topic = KeyTopic()
+    writer, reader = (make_shared(tmp_path, topics=rules, key_topic=topic) for _ in range(2))
+    stored = record_sealed(writer, tmp_path, CLIENT)
+    reader.record_keys.log.is_cut_off = True
+    assert opened(reader, stored) == Opened([], "no key can be had to open with now: cut off")
+
+
+def test_more_keys_than_are_kept_are_told(tmp_path):
+    """By whom each is asked for again and again."""
+    shared = make_shared(tmp_path, limits={"opened_keys": 1})
+    writers = [make_shared(tmp_path) for _ in range(2)]
+    sections = [record_sealed(writer, tmp_path, CLIENT)[61:] for writer in writers]
+    both = Batch(sections[0] + moved(sections[1], 3, by=3), 6).encode()
+    assert "raise limits.opened_keys" in opened(shared, both).problem
+
+
+def test_a_large_batch_is_not_spent(tmp_path):
+    """Its ciphertext lies in several blocks, which are put together in place where that may be."""
+    shared = make_shared(tmp_path)
+    big = Batch(b"".join(record(n, b"k", b"v" * 20_000) for n in range(20)), 20).encode()
+    stored = bytearray(sealed(shared, "t", 0, big, compress=None))
+    before = bytes(stored)
+    assert len(stored) > 400_000
+    found = asyncio.run(Opener(shared, "t").open(0, memoryview(stored)))
+    assert (len(found.records), bytes(stored)) == (20, before)
 
 
 def test_a_key_that_is_not_to_be_had_is_told(tmp_path):

@@ -134,6 +134,11 @@ def test_an_unknown_version_says_which(shared, tmp_path):
     """And nothing else, since its header may be another."""
     (row,) = look(altered(sealed(shared, "t", 0, client_batch(2)), 3, 9))
     assert (row.kind, row.version, row.outline, row.problem) == (rows.UNREADABLE, 9, None, Reason.VERSION)
+    first, second = look(altered(record_sealed(tmp_path, client_batch(2)), 3, 9))
+    assert [(one.records, one.version, one.problem) for one in (first, second)] == [
+        (1, 9, Reason.VERSION),
+        (1, 1, None),
+    ]
     first, second = look(altered(record_sealed(tmp_path, client_batch(2)), 5, 9))
     assert (first.problem, first.outline.suite, first.outline.mode_name) == (Reason.SUITE, 9, "record")
     assert second.problem is None
