@@ -1,6 +1,5 @@
 """`kveil init`: a configuration to begin with, for the service that has the cluster."""
 
-import json
 import shlex
 from pathlib import Path
 from typing import Annotated, Final
@@ -10,6 +9,7 @@ import typer
 from kveil.proxy.cli import options
 from kveil.proxy.cli.apps import command_app
 from kveil.proxy.cli.starting_points import SERVICES, For, configuration
+from kveil.proxy.cli.telling import tell
 
 app = command_app()
 
@@ -51,11 +51,8 @@ def init(
         typer.echo(_next_steps(places, Path("kveil.yaml")), err=True)
         return
     _write(out, text)
-    if as_json:
-        shown = {"path": str(out), "for": service.value, "login": chosen, "fill_in": places}
-        typer.echo(json.dumps(shown, indent=2))
-    else:
-        typer.echo(f"Made {out}, for {known.title}.\n{_next_steps(places, out)}")
+    shown = {"path": str(out), "for": service.value, "login": chosen, "fill_in": places}
+    tell(f"Made {out}, for {known.title}.\n{_next_steps(places, out)}", shown, as_json=as_json)
 
 
 def _write(path: Path, text: str) -> None:
