@@ -35,18 +35,22 @@ class Reason(StrEnum):
     KUBERNETES = "needs a Kubernetes; test_kubernetes.py validates what is applied"
     MACHINE = "changes the machine it runs on, as root"
     HAND = "is done by hand"
+    SUITE = "runs all tests, and so this one"
+    BROKER = "starts or stops a broker: tests have their own, by the same scripts' main classes"
     TOOL = "needs a tool of others that isn't a package of Python; tests do the same through its library"
 
 
 ELSEWHERE: dict[tuple[str, str], Reason | str] = {
-    ("README.md", r"make (demo|test)$"): "tests/proxy/cli/test_demo.py",
+    ("README.md", r"make test$"): Reason.SUITE,
+    ("README.md", r"make demo$"): "tests/proxy/cli/test_demo.py",
     ("README.md", r"(pip install \.|kveil keys init|kveil run --upstream broker|kafka-console)"): "test_tutorial.py",
-    ("README.md", r"kveil (producer|consumer) "): "tests/integration/test_directions.py",
-    ("README.md", r"(kveil run --upstream pkc|KVEIL_UPSTREAM__SASL=)"): "tests/integration/test_own_login.py",
+    ("README.md", r"kveil (producer|consumer) "): "test_directions.py",
+    ("README.md", r"(kveil run --upstream pkc|KVEIL_UPSTREAM__SASL=)"): "test_own_login.py",
     ("README.md", r"kveil users add "): "tests/proxy/cli/test_users.py",
     ("README.md", r"kveil init "): "tests/proxy/cli/test_init.py",
+    ("docs/tutorial.md", r"make demo "): "tests/proxy/cli/test_demo.py",
     ("docs/tutorial.md", r"(docker-compose |T=\"docker-compose)"): Reason.DOCKER,
-    ("docs/tutorial.md", r"(/opt/kafka/bin/|T=/opt)"): "tests/support/kafka.py",
+    ("docs/tutorial.md", r"(/opt/kafka/bin/|T=/opt)"): Reason.BROKER,
     ("docs/tutorial.md", r""): "test_tutorial.py",
     ("deploy/edge/README.md", r"(make install-systemd|systemctl )"): Reason.MACHINE,
     ("deploy/edge/README.md", r"editor "): Reason.HAND,
