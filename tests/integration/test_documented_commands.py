@@ -25,6 +25,8 @@ from tests.support.proxy import BROKER_PORTS, KVEIL
 SECONDS = 60.0
 HERE = ("docs/commands.md", "docs/operations.md", "docs/keys.md", "docs/install.md")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "deploy").rglob("*.md"))]
+TYPED_HERE = ("kveil ", "export ", "curl ", "install ", "cp ")
+MACHINES_OWN = re.compile(r"(?:^|[\s=>])/(?:etc|opt|usr|var)/")
 
 
 class Reason(StrEnum):
@@ -104,6 +106,11 @@ def name(page: Path) -> str:
 CASES = [(name(page), line) for page in PAGES for line in typed(page)]
 
 
+def is_typed_here(page: str, line: str) -> bool:
+    """Only what is known to be harmless: a page may come to name anything."""
+    return page in HERE and line.startswith(TYPED_HERE) and elsewhere(page, line) is None
+
+
 def elsewhere(page: str, line: str) -> tuple[str, str] | None:
     """The row of the table that is about it."""
     return next((row for row in ELSEWHERE if page == row[0] and re.match(row[1], line)), None)
@@ -111,8 +118,8 @@ def elsewhere(page: str, line: str) -> tuple[str, str] | None:
 
 @pytest.mark.parametrize(("page", "line"), CASES, ids=str)
 def test_a_command_is_run_by_a_test_or_has_a_reason(page, line):
-    row = elsewhere(page, line)
-    assert row is not None or page in HERE, f"{page}: which test runs {line!r}? Name it in ELSEWHERE"
+    known = is_typed_here(page, line) or elsewhere(page, line) is not None
+    assert known, f"{page}: which test runs {line!r}? Name it in ELSEWHERE"
 
 
 def test_every_row_is_needed_and_its_test_is_there():
@@ -137,10 +144,11 @@ class Host:
         """What went wrong, by line."""
         wrong = {}
         with Shell(self.environment, self.root / "work") as shell:
-            for line in (line for each, line in CASES if each == page and elsewhere(page, line) is None):
+            for line in (line for each, line in CASES if each == page and is_typed_here(page, line)):
                 command = line
                 for before, after in self.replaced.items():
                     command = command.replace(before, after)
+                assert not MACHINES_OWN.search(command), f"{page}: {line!r} would write to this machine"
                 if line.startswith("kveil init "):
                     command = f"cd $(mktemp -d) && {command}"  # a file that is there stays
                 if line.startswith("kveil keys init "):
