@@ -10,6 +10,7 @@ from typer.main import get_command
 
 # In the order of `kveil --help`. Each is a module beside this one.
 COMMANDS: Final = (
+    "init",
     "run",
     "producer",
     "consumer",
