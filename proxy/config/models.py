@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from kveil.proxy.config import limits
 from kveil.proxy.config.choices import LogFormat, LogLevel, Preset
@@ -11,6 +11,7 @@ from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.listeners import Listener, NodeId, Port
 from kveil.proxy.config.section import Section as _Model
 from kveil.proxy.config.topic_rules import TopicRule
+from kveil.proxy.config.tracing import Tracing, is_installed
 from kveil.proxy.config.upstream import Upstream
 from kveil.proxy.config.values import HostPort
 
@@ -105,6 +106,8 @@ class Settings(_Model):
     workers: Annotated[int, Field(ge=1, le=limits.WORKERS_MOST)] = 1
     """How many processes serve clients, at most 64: one Kveil, several processors."""
     admin: Admin = Admin()
+    tracing: Annotated[Tracing | None, AfterValidator(is_installed)] = None
+    """Traces by OpenTelemetry. `{}` turns them on, `null` is off. Needs `kveil[otel]`."""
     limits: Limits = Limits()
     log: Log = Log()
 
