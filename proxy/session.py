@@ -381,8 +381,8 @@ class Session:
             trace.end()
             self._traces.discard(trace)
 
-    def end_traces(self, problem: str) -> None:
-        """End the traces of all that gets no answer any more, for this reason."""
+    def end_traces(self, problem: str | None) -> None:
+        """End the traces of all that gets no answer any more, for this reason. None: nobody waits for one."""
         while self._traces:
             self._traces.pop().end(problem)
 

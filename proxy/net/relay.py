@@ -29,7 +29,7 @@ _BUFFERS_FULL = (
     "(fetch.max.bytes)"
 )
 
-_LOST = "the connection ended before the answer"
+_BROKER_LOST = "the broker ended the connection before its answer"
 
 
 class RelayOwner(Protocol):
@@ -140,7 +140,7 @@ class Relay:
             self._login_timer.cancel()
         for task in self._tasks:
             task.cancel()
-        self._session.end_traces(_LOST)
+        self._session.end_traces(None if leg is self.client else _BROKER_LOST)
         other = self._broker if leg is self.client else self.client
         if other is not None:
             other.close()

@@ -1,6 +1,7 @@
 """What the README says to a newcomer: install, make keys, run, and the usual console tools."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -52,6 +53,15 @@ def test_from_nothing_to_sealed(kafka: Cluster, kveil: Path, topic: str, tmp_pat
     assert not kafka.contains(b"hello\x00")
     assert b"hello" not in kafka.stored_bytes(topic)
     assert b"\xc5\x4b\x56" in kafka.stored_bytes(topic)
+
+
+def test_the_man_page_came_along(kveil: Path, tmp_path: Path):
+    """Where `man` looks for what is in `PATH`."""
+    page = kveil.parents[1] / "share" / "man" / "man1" / "kveil.1"
+    assert page.read_text() == (ROOT / "deploy" / "kveil.1").read_text()
+    if shutil.which("man"):
+        environment = {"PATH": f"{kveil.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+        assert run(["man", "-w", "kveil"], environment=environment).stdout.strip() == str(page)
 
 
 def test_only_what_it_needs(kveil: Path):

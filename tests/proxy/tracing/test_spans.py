@@ -193,6 +193,14 @@ class TestTrouble:
         talk.session.end_traces("again")
         assert traces.ended == ()
 
+    def test_a_client_that_leaves_is_no_trouble(self, traces):
+        """As each consumer does, with a Fetch that waits for records."""
+        talk = traces.talk()
+        talk.client(FETCH, 11, {"topics": [{"topic": "orders", "partitions": [{"partition": 2}]}]})
+        talk.session.end_traces(None)
+        assert traces.root.status.is_ok
+        assert traces.phases == ["kveil.upstream"]
+
     def test_a_request_that_closes_the_connection(self, traces):
         talk = traces.talk()
         with suppress(CloseConnection):
