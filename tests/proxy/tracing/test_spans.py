@@ -5,12 +5,9 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import pairwise
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind
 
@@ -22,53 +19,29 @@ from kveil.proxy.tracing import spans
 from kveil.proxy.tracing.spans import Tracer
 from tests.support.conversation import Conversation
 from tests.support.records import client_batch, fetched, produced, sealed, tampered
+from tests.support.traces import Traces
 
 PRODUCE, FETCH, BEAT = ApiKey.PRODUCE, ApiKey.FETCH, 12
 BATCHES = [{"match": "logs", "seal": "none"}, {"match": "*", "mode": "batch"}]
 
 
-class Traces:
-    """A tracer whose spans stay here, and the conversations that it traces."""
-
-    def __init__(self, converse: Callable[..., Conversation], **provider: object) -> None:
-        self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider(shutdown_on_exit=False, **provider)
-        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.tracer = Tracer(self.provider)
-        self._converse = converse
-
-    def talk(self, **config: object) -> Conversation:
-        upstream = Endpoint("broker-1.example.net", 9092)
-        return self._converse(tracer=self.tracer, upstream=upstream, **{"topics": BATCHES, **config})
-
-    @property
-    def ended(self) -> tuple[ReadableSpan, ...]:
-        return self.exporter.get_finished_spans()
-
-    @property
-    def root(self) -> ReadableSpan:
-        (found,) = [span for span in self.ended if span.parent is None]
-        return found
-
-    @property
-    def phases(self) -> list[str]:
-        """The names below the root, in their order. None overlaps the one before."""
-        below = [span for span in self.ended if span.parent is not None]
-        assert {span.parent.span_id for span in below} <= {self.root.context.span_id}
-        for one, following in pairwise(below):
-            assert self.root.start_time <= one.start_time <= one.end_time <= following.start_time
-        return [span.name for span in below]
-
-
 @pytest.fixture
-def traces(converse) -> Iterator[Traces]:
-    made = Traces(converse)
+def traces() -> Iterator[Traces]:
+    made = Traces()
     yield made
     made.provider.shutdown()
 
 
-def test_a_produce_request(traces):
-    talk = traces.talk()
+@pytest.fixture
+def talk(converse, traces) -> Conversation:
+    return begin(converse, traces)
+
+
+def begin(converse: Callable[..., Conversation], traces: Traces) -> Conversation:
+    return converse(tracer=traces.tracer, upstream=Endpoint("broker-1.example.net", 9092), topics=BATCHES)
+
+
+def test_a_produce_request(talk, traces):
     number = talk.client(PRODUCE, 9, produced({"orders": {3: client_batch(5)}}))
     assert [span for span in traces.ended if span.parent is None] == []  # it has no answer yet
     talk.broker(PRODUCE, 9, number, {"responses": []})
@@ -90,8 +63,7 @@ def test_a_produce_request(traces):
     assert set(traces.phases[:-2]) == {"kveil.settings", "kveil.keys"}
 
 
-def test_keys_that_are_there_are_not_waited_for(traces):
-    talk = traces.talk()
+def test_keys_that_are_there_are_not_waited_for(talk, traces):
     for _ in range(2):
         traces.exporter.clear()
         number = talk.client(PRODUCE, 9, produced({"orders": {0: client_batch()}}))
@@ -99,15 +71,14 @@ def test_keys_that_are_there_are_not_waited_for(traces):
     assert traces.phases == ["kveil.seal", "kveil.upstream"]
 
 
-def test_acks_0_ends_when_it_is_sent(traces):
-    traces.talk().client(PRODUCE, 9, produced({"orders": {0: client_batch()}}, acks=0))
+def test_acks_0_ends_when_it_is_sent(talk, traces):
+    talk.client(PRODUCE, 9, produced({"orders": {0: client_batch()}}, acks=0))
     assert traces.root.name == "send orders"
     assert traces.phases[-1] == "kveil.upstream"
 
 
-def test_several_topics_and_partitions(traces):
+def test_several_topics_and_partitions(talk, traces):
     """One name would be wrong, and a list of them is none of the conventions' attributes."""
-    talk = traces.talk()
     batches = {"orders": {0: client_batch(2), 1: client_batch(3)}, "logs": {0: client_batch(4)}}
     talk.broker(PRODUCE, 9, talk.client(PRODUCE, 9, produced(batches)), {"responses": []})
     assert traces.root.name == "send"
@@ -115,8 +86,7 @@ def test_several_topics_and_partitions(traces):
     assert "messaging.destination.name" not in traces.root.attributes
 
 
-def test_several_partitions_of_a_topic(traces):
-    talk = traces.talk()
+def test_several_partitions_of_a_topic(talk, traces):
     batches = {"orders": {0: client_batch(2), 1: client_batch(3)}}
     talk.broker(PRODUCE, 9, talk.client(PRODUCE, 9, produced(batches)), {"responses": []})
     assert traces.root.attributes["messaging.destination.name"] == "orders"
@@ -124,9 +94,8 @@ def test_several_partitions_of_a_topic(traces):
 
 
 @pytest.mark.parametrize("size", [3, 300], ids=["at once", "in steps"])
-def test_a_fetch_request(traces, writer, size, monkeypatch):
+def test_a_fetch_request(talk, traces, writer, size, monkeypatch):
     monkeypatch.setattr(session, "STEP_BYTES", 2000)
-    talk = traces.talk()
     batch = client_batch(size)
     number = talk.client(FETCH, 11, {"topics": [{"topic": "orders", "partitions": [{"partition": 2}]}]})
     talk.broker(FETCH, 11, number, fetched({"orders": {2: sealed(writer, "orders", 2, batch)}}))
@@ -138,16 +107,14 @@ def test_a_fetch_request(traces, writer, size, monkeypatch):
     assert traces.phases == ["kveil.upstream", "kveil.keys", "kveil.open"]
 
 
-def test_a_fetch_that_brings_nothing(traces):
-    talk = traces.talk()
+def test_a_fetch_that_brings_nothing(talk, traces):
     number = talk.client(FETCH, 11, {"topics": [{"topic": "orders", "partitions": [{"partition": 2}]}]})
     talk.broker(FETCH, 11, number, fetched({"orders": {2: b""}}))
     assert traces.root.name == "poll"
     assert traces.phases == ["kveil.upstream"]
 
 
-def test_nothing_of_a_record_is_told(traces, writer):
-    talk = traces.talk()
+def test_nothing_of_a_record_is_told(talk, traces, writer):
     batch = client_batch(3)
     number = talk.client(PRODUCE, 9, produced({"orders": {0: batch}}))
     talk.broker(PRODUCE, 9, number, {"responses": []})
@@ -159,8 +126,7 @@ def test_nothing_of_a_record_is_told(traces, writer):
 
 
 class TestTrouble:
-    def test_a_refused_partition(self, traces, writer):
-        talk = traces.talk()
+    def test_a_refused_partition(self, talk, traces, writer):
         number = talk.client(FETCH, 11, {"topics": [{"topic": "orders", "partitions": [{"partition": 0}]}]})
         stored = tampered(sealed(writer, "orders", 0, client_batch()))
         talk.broker(FETCH, 11, number, fetched({"orders": {0: stored}}))
@@ -172,16 +138,14 @@ class TestTrouble:
         assert event.attributes["messaging.destination.name"] == "orders"
         assert event.attributes["messaging.destination.partition.id"] == "0"
 
-    def test_a_request_that_the_proxy_answers_itself(self, traces):
-        talk = traces.talk()
+    def test_a_request_that_the_proxy_answers_itself(self, talk, traces):
         talk.client(PRODUCE, 9, produced({"orders": {0: b"no batch"}}))
         assert talk.to_broker == []
         assert traces.root.attributes["error.type"] in ErrorCode.__members__
         assert traces.phases[-1] == "kveil.seal"
 
-    def test_a_connection_that_ends(self, traces):
+    def test_a_connection_that_ends(self, talk, traces):
         """Whatever each request was at."""
-        talk = traces.talk()
         talk.client(PRODUCE, 9, produced({"orders": {0: client_batch()}}))
         talk.park(PRODUCE, 9, produced({"returns": {0: client_batch()}}))
         talk.session.end_traces("the connection ended before the answer")
@@ -193,31 +157,28 @@ class TestTrouble:
         talk.session.end_traces("again")
         assert traces.ended == ()
 
-    def test_a_client_that_leaves_is_no_trouble(self, traces):
+    def test_a_client_that_leaves_is_no_trouble(self, talk, traces):
         """As each consumer does, with a Fetch that waits for records."""
-        talk = traces.talk()
         talk.client(FETCH, 11, {"topics": [{"topic": "orders", "partitions": [{"partition": 2}]}]})
         talk.session.end_traces(None)
         assert traces.root.status.is_ok
         assert traces.phases == ["kveil.upstream"]
 
-    def test_a_request_that_closes_the_connection(self, traces):
-        talk = traces.talk()
+    def test_a_request_that_closes_the_connection(self, talk, traces):
         with suppress(CloseConnection):
             talk.client(FETCH, 11, {"replica_id": 3})
         talk.session.end_traces("brokers don't come through here")
         assert traces.root.status.description == "brokers don't come through here"
 
 
-def test_other_requests_have_none(traces):
-    talk = traces.talk()
+def test_other_requests_have_none(talk, traces):
     talk.broker(BEAT, 4, talk.client(BEAT, 4))
     assert traces.ended == ()
 
 
 def test_one_that_is_not_chosen_costs_no_spans(converse):
-    traces = Traces(converse, sampler=ALWAYS_OFF)
-    talk = traces.talk()
+    traces = Traces(sampler=ALWAYS_OFF)
+    talk = begin(converse, traces)
     number = talk.client(PRODUCE, 9, produced({"orders": {0: client_batch()}}))
     assert talk.session._traces == set()
     talk.broker(PRODUCE, 9, number, {"responses": []})
