@@ -18,10 +18,12 @@ from kveil.proxy.errors import CloseConnection, ErrorCode
 from kveil.proxy.tracing import spans
 from kveil.proxy.tracing.spans import Tracer
 from tests.support.conversation import Conversation
+from tests.support.kio_instances import versions_of
 from tests.support.records import client_batch, fetched, produced, sealed, tampered
 from tests.support.traces import Traces
 
 PRODUCE, FETCH, BEAT = ApiKey.PRODUCE, ApiKey.FETCH, 12
+TOPIC_ID = bytes(range(16))
 BATCHES = [{"match": "logs", "seal": "none"}, {"match": "*", "mode": "batch"}]
 
 
@@ -105,6 +107,23 @@ def test_a_fetch_request(talk, traces, writer, size, monkeypatch):
     assert told["messaging.batch.message_count"] == size
     assert told["messaging.destination.partition.id"] == "2"
     assert traces.phases == ["kveil.upstream", "kveil.keys", "kveil.open"]
+
+
+def test_a_share_group_s_fetch_is_a_poll_too(talk, traces, writer):
+    talk.shared.topic_names.learn(TOPIC_ID, "orders")
+    version = versions_of(ApiKey.SHARE_FETCH)[-1]
+    number = talk.client(ApiKey.SHARE_FETCH, version)
+    part = {
+        "partition_index": 2,
+        "records": sealed(writer, "orders", 2, client_batch(3)),
+        "acquired_records": [{"first_offset": 0, "last_offset": 2, "delivery_count": 1}],
+        "current_leader": {"leader_id": 1, "leader_epoch": 1},
+    }
+    answer = {"responses": [{"topic_id": TOPIC_ID, "partitions": [part]}]}
+    talk.broker(ApiKey.SHARE_FETCH, version, number, answer)
+    assert traces.root.name == "poll orders"
+    assert traces.root.attributes["messaging.operation.type"] == "receive"
+    assert traces.root.attributes["messaging.batch.message_count"] == 3
 
 
 def test_a_fetch_that_brings_nothing(talk, traces):
