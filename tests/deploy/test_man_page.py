@@ -84,5 +84,5 @@ def test_man_shows_it_as_it_was_written():
 def test_wheel_and_image_take_it_along():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
     assert project["wheel"]["shared-data"] == {"deploy/kveil.1": "share/man/man1/kveil.1"}
-    assert "deploy/kveil.1" in project["sdist"]["include"]
+    assert "deploy/kveil.1" in project["sdist"]["only-include"]
     assert "deploy/kveil.1" in (ROOT / "Dockerfile").read_text()
