@@ -49,4 +49,4 @@ def open_tracer(settings: "Settings") -> "Tracer | None":
     from kveil.proxy.tracing.export import tracer_provider
     from kveil.proxy.tracing.spans import Tracer
 
-    return Tracer(tracer_provider(settings.tracing))
+    return Tracer(tracer_provider(settings.tracing), settings.tracing.sampled)

@@ -13,7 +13,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from kveil.proxy.config import Tracing
 from kveil.proxy.log import get_logger, log_limited
@@ -28,12 +28,10 @@ _UNNAMED: Final = "unknown_service"
 
 
 def tracer_provider(tracing: Tracing, exporter: SpanExporter | None = None) -> TracerProvider:
-    """Return the SDK's part: it samples, and sends by `exporter`, OTLP if there is none."""
+    """Return the SDK's part, which sends by `exporter`, OTLP if there is none. The tracer has chosen what to trace."""
     _tell_by_our_log()
     # Ended by the server, within bounds; the SDK would wait half a minute for a collector that is gone.
-    provider = TracerProvider(
-        sampler=TraceIdRatioBased(tracing.sampled), resource=_resource(tracing), shutdown_on_exit=False
-    )
+    provider = TracerProvider(sampler=ALWAYS_ON, resource=_resource(tracing), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter(endpoint=_endpoint(tracing))))
     return provider
 

@@ -13,11 +13,11 @@ from kveil.proxy.tracing.spans import Tracer
 class Traces:
     """A tracer, and what it has told."""
 
-    def __init__(self, **provider: Any) -> None:
+    def __init__(self, sampled: float = 1.0, **provider: Any) -> None:
         self.exporter = InMemorySpanExporter()
         self.provider = TracerProvider(shutdown_on_exit=False, **provider)
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.tracer = Tracer(self.provider)
+        self.tracer = Tracer(self.provider, sampled)
 
     @property
     def ended(self) -> tuple[ReadableSpan, ...]:

@@ -8,6 +8,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION
 
 from kveil.proxy.config import Tracing
 from kveil.proxy.tracing.export import tracer_provider
+from kveil.proxy.tracing.spans import Tracer
 from tests.support.collector import Collector
 from tests.support.ports import reserved_ports
 from tests.support.processes import run
@@ -28,9 +29,11 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def send(tracing: Tracing, count: int = 1) -> None:
     provider = tracer_provider(tracing)
+    tracer = Tracer(provider, tracing.sampled)
     try:
         for _ in range(count):
-            provider.get_tracer("test").start_span("poll").end()
+            if (trace := tracer.begin(1, None, None)) is not None:
+                trace.end()
         provider.force_flush()
     finally:
         provider.shutdown()
@@ -49,6 +52,13 @@ def test_it_goes_to_the_endpoint(written, path):
         send(Tracing(endpoint=collector.url + written, sampled=1.0))
         assert collector.paths == [path]
         assert [(span.name, span.service) for span in collector.spans] == [("poll", "kveil")]
+
+
+def test_the_sdk_s_sampler_is_not_asked(monkeypatch):
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    with Collector() as collector:
+        send(Tracing(endpoint=collector.url, sampled=1.0))
+        assert len(collector.spans) == 1
 
 
 def test_without_one_it_goes_where_the_sdk_s_variable_says(monkeypatch):

@@ -195,8 +195,9 @@ def test_other_requests_have_none(talk, traces):
     assert traces.ended == ()
 
 
-def test_one_that_is_not_chosen_costs_no_spans(converse):
-    traces = Traces(sampler=ALWAYS_OFF)
+@pytest.mark.parametrize("options", [{"sampled": 0.0}, {"sampler": ALWAYS_OFF}], ids=["by us", "by the SDK"])
+def test_one_that_is_not_chosen_costs_no_spans(converse, options):
+    traces = Traces(**options)
     talk = begin(converse, traces)
     number = talk.client(PRODUCE, 9, produced({"orders": {0: client_batch()}}))
     assert talk.session._traces == set()
@@ -215,5 +216,5 @@ async def test_the_end_does_not_wait_for_a_collector_for_ever(monkeypatch):
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(Stuck())
     async with asyncio.timeout(10):
-        await Tracer(provider).close()
+        await Tracer(provider, 1.0).close()
     gone.set()
