@@ -31,6 +31,7 @@ from kveil.proxy.policy import Policy
 from kveil.proxy.process import keep_freed_memory, take_open_files
 from kveil.proxy.systemd import ServiceManager
 from kveil.proxy.topics import SettingsCache, TopicNames
+from kveil.proxy.tracing import open_tracer
 
 if TYPE_CHECKING:
     from kveil.proxy.admin.site import AdminSite, Look
@@ -176,6 +177,7 @@ class Server:
         self._relays: dict[Relay, Callable[[], None]] = {}
         """Each with who wants to know when it has ended."""
         self._connections = 0
+        self._tracer = open_tracer(shared.settings)
         self.survey = Survey(shared, self._upstream.credentials, self._relays)
         """What can be told of this process."""
         self._empty = asyncio.Event()
@@ -196,6 +198,8 @@ class Server:
             await self.drain()
         self.survey.stop()
         await self._shared.keys.close()
+        if self._tracer is not None:
+            await self._tracer.close()
 
     def stop(self) -> None:
         """End `run`."""
@@ -232,6 +236,7 @@ class Server:
             host=listener.advertised_host,
             node_id=arrival.node_id,
             listener_login=listening.new_login(),
+            tracer=self._tracer,
         )
         relay = Relay(connection, self._upstream, self)
         self._relays[relay] = when_ended  # from here on, so that a client in its TLS handshake counts too

@@ -35,14 +35,12 @@ from kveil.proxy.config.models import (
     BrokerPorts,
     Limits,
     Log,
-    SealedAs,
     Settings,
-    TopicRule,
-    Upstream,
-    UpstreamSasl,
-    UpstreamTls,
 )
 from kveil.proxy.config.paths import default_key_path
+from kveil.proxy.config.topic_rules import SealedAs, TopicRule
+from kveil.proxy.config.tracing import Tracing
+from kveil.proxy.config.upstream import Upstream, UpstreamSasl, UpstreamTls
 from kveil.proxy.config.values import TOPIC_PLACE, ForwardProxy, HostPort, KeyName, PlainText, SecretRef, Skip
 
 __all__ = [
@@ -84,6 +82,7 @@ __all__ = [
     "StubCodec",
     "Timestamps",
     "TopicRule",
+    "Tracing",
     "Upstream",
     "UpstreamSasl",
     "UpstreamTls",

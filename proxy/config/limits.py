@@ -56,5 +56,8 @@ BROKER_PORTS_MOST: Final = 10_000
 # More processes than one host's network card and one cluster's brokers keep busy.
 WORKERS_MOST: Final = 64
 
+# Which part of the requests is traced: enough to see where time goes, at a cost that nobody notices.
+TRACES_SAMPLED: Final = 0.01
+
 # A configuration file of this size is the wrong file.
 CONFIG_BYTES: Final = 1024 * 1024

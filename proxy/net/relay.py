@@ -30,6 +30,8 @@ _BUFFERS_FULL = (
     "(fetch.max.bytes)"
 )
 
+_BROKER_LOST = "the broker ended the connection before its answer"
+
 
 class RelayOwner(Protocol):
     """Who keeps the relays."""
@@ -139,6 +141,7 @@ class Relay:
             self._login_timer.cancel()
         for task in self._tasks:
             task.cancel()
+        self._session.end_traces(None if leg is self.client else _BROKER_LOST)
         other = self._broker if leg is self.client else self.client
         if other is not None:
             other.close()
@@ -162,6 +165,7 @@ class Relay:
     def _close(self, reason: str) -> None:
         if reason and not self._closing:
             log_limited(self._connection.log.warning, "connection_closed", key=reason, reason=reason)
+            self._session.end_traces(reason)
         self._flush()
         self._closing = True
         self.client.close()
@@ -198,8 +202,9 @@ class Relay:
         except (CloseConnection, ProtocolError) as error:
             self._close(str(error))
             return
-        except Exception:
+        except Exception as error:
             # A defect of ours: no plaintext may leave because of it, and the client is better off with a new try.
+            self._session.end_traces(type(error).__name__)  # the text may hold anything
             self._connection.log.exception("connection_failed")
             self.abort()
             return

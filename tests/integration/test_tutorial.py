@@ -16,7 +16,7 @@ from tests.support.jvm import java_command
 from tests.support.kafka import Cluster
 from tests.support.pages import ROOT, Block, Shell, blocks
 from tests.support.ports import reserved_port_range
-from tests.support.processes import Child
+from tests.support.processes import Child, run
 from tests.support.start_up_cache import ensure_start_up_cache
 
 PORTS = 101
@@ -220,3 +220,14 @@ def test_only_what_it_needs_is_installed(place: Place):
     installed = {path.name for path in site.iterdir()}
     assert "kveil" in installed
     assert not installed & {"proxy", "protocol", "tests", "confluent_kafka", "aiokafka", "pytest"}
+
+
+def test_the_man_page_came_along(place: Place):
+    """Where `man` looks for what is in `PATH`."""
+    environment = place.clone / "try"
+    page = environment / "share" / "man" / "man1" / "kveil.1"
+    assert page.read_text() == (place.clone / "deploy" / "kveil.1").read_text()
+    if shutil.which("man"):
+        path = f"{environment}/bin:{os.environ['PATH']}"
+        found = run(["man", "-w", "kveil"], environment=place.environment | {"PATH": path})
+        assert found.stdout.strip() == str(page)
