@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from kveil.protocol.kafka.api_table import ApiKey
+from kveil.protocol.kafka.errors import ProtocolError
 from kveil.protocol.kafka.record_batch import read_header
 from kveil.proxy.context import Shared
 from kveil.proxy.doctor.canary_seen import KEY, Canary, judge
-from kveil.proxy.doctor.findings import Finding, skipped, warning
+from kveil.proxy.doctor.cluster import Heard
+from kveil.proxy.doctor.findings import Finding, failure, skipped, warning
 from kveil.proxy.errors import QuestionFailed
 from kveil.proxy.net.key_topic_requests import NotThereYet, plain_batch
 from kveil.proxy.net.own_client import OwnClient, own_client
@@ -28,6 +30,7 @@ _BY_NAME: Final = 12
 _KEPT_MS: Final = 3_600_000
 """How long a record lives in a temporary topic that could not be deleted."""
 _SETTLE_SECONDS: Final = 10.0
+_ROUND_TRIP_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.1
 _DELETE_SECONDS: Final = 5.0
 _PARTITION: Final = 0
@@ -47,7 +50,7 @@ async def look_at_canary(shared: Shared, topic: str | None) -> list[Finding]:
         text = f"by its rule {topic or 'a temporary topic'} has a key for each record key, and none is made to be left"
         return [skipped(CHECK, text, "--canary TOPIC writes to a topic without key_per: record_key")]
     if topic is not None:
-        return await _round_trip(shared, topic, settle_seconds=0)
+        return await _try(shared, topic, settle_seconds=0)
     if not rule.seal:
         text = f"the rules leave a temporary topic plain ({shared.policy.matched_by(name)})"
         return [skipped(CHECK, text, "--canary TOPIC writes to a topic that is sealed")]
@@ -57,7 +60,7 @@ async def look_at_canary(shared: Shared, topic: str | None) -> list[Finding]:
     left: list[Finding] = []
     try:
         async with _temporary_topic(shared, name, left):
-            findings = await _round_trip(shared, name, settle_seconds=_SETTLE_SECONDS)
+            findings = await _try(shared, name, settle_seconds=_SETTLE_SECONDS)
     except NotMade as error:
         remedy = f"allow this login to create and delete topics named {PREFIX}*, or say --canary TOPIC or --no-canary"
         return [warning(CHECK, f"no temporary topic could be made: {error}", remedy)]
@@ -124,14 +127,28 @@ class _Produced:
     answered_at: float
 
 
-async def _round_trip(shared: Shared, topic: str, *, settle_seconds: float) -> list[Finding]:
+async def _try(shared: Shared, topic: str, *, settle_seconds: float) -> list[Finding]:
+    """Make the round trip. What goes wrong on it is a finding, so that what is left behind is told too."""
+    heard = Heard()
+    try:
+        async with asyncio.timeout(_ROUND_TRIP_SECONDS):
+            return await _round_trip(shared, topic, heard, settle_seconds)
+    except TimeoutError:
+        reason = f"{topic}: it wasn't back within {_ROUND_TRIP_SECONDS:g} s"
+    except (QuestionFailed, ProtocolError) as error:
+        reason = str(error)
+    text = "; ".join(dict.fromkeys([reason, *heard.reasons]))
+    return [failure(CHECK, text, "see whether this login may write to the topic and read it; docs/troubleshooting.md")]
+
+
+async def _round_trip(shared: Shared, topic: str, heard: Heard, settle_seconds: float) -> list[Finding]:
     value = secrets.token_hex(32).encode()
     scan = TopicScan(shared, topic)
     await _settled(scan.begin, settle_seconds)
     leader = scan.leader_of(_PARTITION)
     if leader is None:
         raise QuestionFailed(f"{topic} has no partition {_PARTITION}")
-    async with own_client(shared, leader) as client:
+    async with own_client(shared, leader, logger=heard) as client:
         produced = await _settled(lambda: _produce(client, topic, value), settle_seconds)
     opened = TopicScan(shared, topic, opened=True)
     await opened.begin()

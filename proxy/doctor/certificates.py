@@ -33,9 +33,10 @@ def judge_expiry(check: str, about: str, expires: float | None, now: float) -> F
     if expires is None:
         return warning(check, f"{about}: when it expires can't be read", "see whether it is a certificate in PEM")
     day = datetime.fromtimestamp(expires, UTC).date()
-    left = int((expires - now) // _DAY)
+    days = int((expires - now) // _DAY)
+    left = "1 day" if days == 1 else f"{days} days"
     if expires <= now:
         return failure(check, f"{about} expired on {day}", "renew it")
-    if left < WARN_DAYS:
-        return warning(check, f"{about} expires on {day}, in {left} days", "renew it")
-    return ok(check, f"{about} expires on {day}, in {left} days")
+    if days < WARN_DAYS:
+        return warning(check, f"{about} expires on {day}, in {left}", "renew it")
+    return ok(check, f"{about} expires on {day}, in {left}")

@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Final
 
 from kveil.proxy.config import Settings, UpstreamTls
@@ -65,7 +66,7 @@ def _judge_tls(check: str, reached: Reached, tls: UpstreamTls, now: float) -> It
 
 
 def _judge_plain(check: str, reached: Reached, settings: Settings) -> Finding:
-    if all(address in {"127.0.0.1", "::1"} for address in reached.addresses) and settings.upstream.proxy is None:
+    if reached.addresses and all(ip_address(each.partition("%")[0]).is_loopback for each in reached.addresses):
         return ok(check, f"{reached.endpoint} answers, without TLS and on this host")
     text = f"{reached.endpoint} answers, without TLS: records are sealed, but names of topics, sizes and"
     logs_in = settings.upstream.sasl is not None
