@@ -103,7 +103,8 @@ async def _talk(found: Reached, settings: Settings) -> None:
     except (OSError, TimeoutError) as error:
         sock.close()
         found.tls_error = error
-        await _look_unverified(found, settings)
+        if isinstance(error, ssl.SSLCertVerificationError):
+            await _look_unverified(found, settings)
         return
     try:
         shown = writer.get_extra_info("ssl_object")

@@ -1,9 +1,12 @@
 """All checks together, against brokers that answer as the test says."""
 
+import asyncio
+
 import pytest
 
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.proxy.config import Settings
+from kveil.proxy.doctor import canary
 from kveil.proxy.doctor.checks import Examined, Order, look_at_users
 from kveil.proxy.doctor.examination import Listener, examine
 from kveil.proxy.doctor.findings import Level, exit_code
@@ -137,6 +140,31 @@ async def test_a_temporary_topic_is_deleted_whatever_happens(tmp_path, broker):
     failed, left = (await run(settings_of(tmp_path, broker.address)))[-2:]
     assert failed.level is Level.FAILURE
     assert (left.level, "kafka-topics.sh --delete" in left.remedy) == (Level.WARNING, True)
+
+
+@pytest.fixture
+async def mute(broker):
+    """A broker that makes topics, and says nothing more of them."""
+    broker.answers[ApiKey.CREATE_TOPICS] = {"topics": [{"name": "x", "error_code": 0}]}
+    broker.answers[ApiKey.DELETE_TOPICS] = {"responses": [{"name": "x", "error_code": 0}]}
+    broker.silent.add(ApiKey.METADATA)
+    return broker
+
+
+async def test_a_canary_that_never_comes_back(tmp_path, mute, monkeypatch):
+    monkeypatch.setattr(canary, "_ROUND_TRIP_SECONDS", 0.1)
+    found = (await run(settings_of(tmp_path, mute.address)))[-1]
+    assert (found.level, "wasn't back within 0.1 s" in found.what) == (Level.FAILURE, True)
+    assert mute.apis()[-1] == ApiKey.DELETE_TOPICS
+
+
+async def test_a_user_who_ends_it_leaves_no_topic(tmp_path, mute):
+    running = asyncio.create_task(run(settings_of(tmp_path, mute.address)))
+    await mute.until(lambda seen: ApiKey.METADATA in seen.apis())
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert mute.apis()[-1] == ApiKey.DELETE_TOPICS
 
 
 def test_users_files(tmp_path):

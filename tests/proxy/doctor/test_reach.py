@@ -159,7 +159,8 @@ class TestTls:
             found = failure_in(await look(broker.port, settings_of(authority.path)))
         assert "advertised.listeners" in found.remedy
 
-    async def test_a_port_that_speaks_none(self, authority):
+    async def test_a_port_that_speaks_none(self, authority, monkeypatch):
+        monkeypatch.setattr(module, "STEP_SECONDS", 0.5)
         async with ScriptedBroker() as broker:
             found = failure_in(await look(broker.port, settings_of(authority.path)))
         assert (found.check, "no TLS came about" in found.what) == ("tls", True)
@@ -186,19 +187,24 @@ class TestTls:
         context = server_context(authority.issue("b"))
         context.verify_mode = ssl.CERT_OPTIONAL
         context.load_verify_locations(other.path)
-        shown = []
-        async with ScriptedBroker(context) as broker:
-            serve = broker._serve
-
-            async def noting(reader, writer):
-                shown.append(writer.get_extra_info("peercert"))
-                await serve(reader, writer)
-
-            broker._serve = noting
+        context.maximum_version = ssl.TLSVersion.TLSv1_2  # where the server has seen all before the client is through
+        async with Noting(context) as broker:
             found = await look(broker.port, settings_of(other.path, own=own))
-            assert failure_in(found).check == "tls"
-            assert broker.requests == []
-        assert not any(shown)
+            await broker.until(lambda seen: seen.connections == 1)
+        assert failure_in(found).check == "tls"
+        assert (broker.shown, broker.requests) == ([None], [])
+
+
+class Noting(ScriptedBroker):
+    """Notes which certificates clients show."""
+
+    def __init__(self, tls):
+        super().__init__(tls)
+        self.shown = []
+
+    async def _serve(self, reader, writer):
+        self.shown.append(writer.get_extra_info("peercert"))
+        await super()._serve(reader, writer)
 
 
 class TestWhatIsNoBroker:
