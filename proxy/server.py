@@ -21,6 +21,7 @@ from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Settings
 from kveil.proxy.context import Connection, Shared
 from kveil.proxy.keys.opening import open_key_ring, open_record_keys
+from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.net.accepting import Accepting, Take
 from kveil.proxy.net.admin_socket import bind_admin
 from kveil.proxy.net.doors import Arrival
@@ -110,14 +111,14 @@ async def _admin_port(server: "Server", settings: Settings) -> AsyncIterator[Non
         await site.stop()
 
 
-def share(settings: Settings) -> Shared:
+def share(settings: Settings, open_ring: Callable[[Settings, Policy, Metrics], KeyRing] = open_key_ring) -> Shared:
     """Return what all connections of a process have in common, with nothing learnt yet.
 
     :raises KeySetupError: the keys can't be used.
     """
     policy = Policy(settings)
     metrics = Metrics()
-    keys = open_key_ring(settings, policy, metrics)
+    keys = open_ring(settings, policy, metrics)
     return Shared(
         settings=settings,
         policy=policy,

@@ -1,7 +1,7 @@
 """A topic read from end to end as the brokers hold it, for commands: nothing of it is opened."""
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
@@ -11,12 +11,15 @@ from kveil.protocol.kafka.record_batch import MAGIC, read_header, split_batches
 from kveil.proxy.config import Seal, TopicRule
 from kveil.proxy.context import Shared
 from kveil.proxy.errors import QuestionFailed
+from kveil.proxy.net.key_topic_requests import NotThereYet
 from kveil.proxy.net.own_client import OwnClient, own_client
 from kveil.proxy.policy import Policy
 
 FETCH_BYTES: Final = 4 * 1024 * 1024
 """What is held at a time. A larger batch comes alone (KIP-74)."""
 WAIT_MS: Final = 500
+NOT_THERE_YET: Final = frozenset({3, 5, 6})
+"""UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER: brokers hear of a new topic one by one."""
 
 _CLIENT = -1
 _MAGIC_AT = 16
@@ -67,12 +70,12 @@ async def list_topics(shared: Shared) -> list[Topic]:
 
 
 class TopicScan:
-    """One topic's partitions."""
+    """One topic's partitions, as they are stored or `opened` as for a consumer."""
 
-    def __init__(self, shared: Shared, topic: str) -> None:
+    def __init__(self, shared: Shared, topic: str, *, opened: bool = False) -> None:
         # For a client of plain topics records pass as they are.
         passing = shared.settings.model_copy(update={"topics": (TopicRule(match="*", seal=Seal.NONE),)})
-        self._shared = replace(shared, policy=Policy(passing))
+        self._shared = shared if opened else replace(shared, policy=Policy(passing))
         self._topic = topic
         self._leaders: Mapping[int, list[int]] = {}
 
@@ -80,6 +83,10 @@ class TopicScan:
     def partitions(self) -> int:
         """How many there are."""
         return sum(map(len, self._leaders.values()))
+
+    def leader_of(self, partition: int) -> int | None:
+        """Return the node that leads a partition, None if there is no such partition."""
+        return next((node for node, partitions in self._leaders.items() if partition in partitions), None)
 
     async def begin(self) -> None:
         """Find the partitions' leaders. Raises QuestionFailed."""
@@ -90,19 +97,20 @@ class TopicScan:
         leaders = defaultdict(list)
         for partition in topic.partitions:
             if partition.leader_id < 0:
-                raise QuestionFailed(f"{self._topic}/{partition.partition_index} has no leader now")
+                raise NotThereYet(f"{self._topic}/{partition.partition_index} has no leader now")
             leaders[int(partition.leader_id)].append(partition.partition_index)
         self._leaders = {leader: sorted(found) for leader, found in sorted(leaders.items())}
 
-    async def batches(self, start: int) -> AsyncIterator[Stored]:
-        """All batches with records at `start` or behind it that are there now, in each partition in order.
+    async def batches(self, start: int, only: int | None = None) -> AsyncGenerator[Stored, None]:
+        """All batches with records at `start` or behind it there now, in order in each partition, or `only` one.
 
         :raises QuestionFailed: they can't be read.
         """
-        async with aclosing(self.logs(lambda first, _: max(start, first))) as logs:
+        async with aclosing(self.logs(lambda first, _: max(start, first), only)) as logs:
             async for log in logs:
-                async for batch in log.batches:
-                    yield Stored(log.partition, batch)
+                async with aclosing(log.batches) as batches:
+                    async for batch in batches:
+                        yield Stored(log.partition, batch)
 
     async def logs(self, start: Start, only: int | None = None) -> AsyncGenerator[Log, None]:
         """Each partition, or one alone, to be read from `start` on before the next is asked for.
@@ -174,7 +182,8 @@ class TopicScan:
 
     def _check(self, code: Any) -> None:
         if code:
-            raise QuestionFailed(f"{self._topic}: the broker answered {code.name}")
+            kind = NotThereYet if int(code) in NOT_THERE_YET else QuestionFailed
+            raise kind(f"{self._topic}: the broker answered {code.name}")
 
 
 def _next_offset(batch: memoryview) -> int:

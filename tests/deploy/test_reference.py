@@ -103,7 +103,7 @@ class TestTheCommands:
         titles = re.findall(r"^## (.*)$", self.PAGE, re.MULTILINE)
         assert "kveil keys usage" in titles
         assert "kveil keys" not in titles
-        assert titles[0] == "kveil run"
+        assert titles[0] == "kveil init"
 
     def test_a_command_with_its_arguments_and_options(self):
         (section,) = [one for one in self.PAGE.split("\n## ") if one.startswith("kveil keys rotate\n")]

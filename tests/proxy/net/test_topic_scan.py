@@ -9,11 +9,12 @@ import pytest
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.protocol.kafka.record_batch import read_header
 from kveil.proxy.errors import QuestionFailed
+from kveil.proxy.net.key_topic_requests import NotThereYet
 from kveil.proxy.net.topic_scan import Topic, TopicScan, list_topics
 from tests.support.conversation import make_shared, read_request
 from tests.support.records import at_offset, client_batch, fetched, legacy, sealed
 from tests.support.scripted_broker import ScriptedBroker
-from tests.support.scripted_cluster import ScriptedCluster
+from tests.support.scripted_cluster import FAR_NODE, ScriptedCluster
 
 
 @pytest.fixture
@@ -54,6 +55,42 @@ async def test_envelopes_come_as_they_are_stored(cluster, shared, tmp_path):
     scan = TopicScan(shared, "t")
     await scan.begin()
     assert [bytes(batch) async for _, batch in scan.batches(0)] == [stored]
+
+
+async def test_envelopes_are_opened_where_that_is_wanted(cluster, shared, tmp_path):
+    """As for a consumer: what doesn't open is an error."""
+    batch = client_batch(3)
+    cluster.logs = {0: [await asyncio.to_thread(sealed, make_shared(tmp_path), "t", 0, batch)]}
+    scan = TopicScan(shared, "t", opened=True)
+    await scan.begin()
+    (found,) = [bytes(batch) async for _, batch in scan.batches(0)]
+    assert found[61:] == batch[61:]
+    cluster.logs = {0: plain(0)}
+    with pytest.raises(QuestionFailed, match="corrupt_message"):
+        assert [stored async for stored in scan.batches(0)]
+
+
+async def test_one_partition_alone(cluster, shared):
+    cluster.logs = {0: plain(0, 2), 1: plain(5), 2: plain(7)}
+    scan = TopicScan(shared, "t")
+    await scan.begin()
+    assert [(found.partition, read_header(found.batch).base_offset) async for found in scan.batches(0, 2)] == [(2, 7)]
+    assert not [one for one in cluster.brokers[1].requests if one.header.api_key == ApiKey.FETCH]
+
+
+async def test_who_leads_a_partition(cluster, shared):
+    cluster.logs = {0: plain(0), 1: plain(5)}
+    scan = TopicScan(shared, "t")
+    await scan.begin()
+    assert [scan.leader_of(partition) for partition in (0, 1, 2)] == [0, FAR_NODE, None]
+
+
+@pytest.mark.parametrize(("code", "passes"), [(3, True), (5, True), (6, True), (29, False)])
+async def test_whether_it_may_be_there_soon(cluster, shared, code, passes):
+    cluster.logs, cluster.errors = {0: plain(0)}, {-1: code}
+    with pytest.raises(QuestionFailed) as caught:
+        await TopicScan(shared, "t").begin()
+    assert isinstance(caught.value, NotThereYet) is passes
 
 
 async def test_it_begins_with_the_batch_that_holds_the_offset(cluster, shared):
