@@ -24,9 +24,13 @@ from kveil.proxy.sequences import RefusedSequences
 from kveil.proxy.topics import SettingsCache, TopicNames
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Shared:
-    """What all connections of a process have in common."""
+    """What all connections of a process have in common.
+
+    A reload puts other settings, another policy and perhaps another key ring in place: ask here each time, and keep
+    none of them for longer than a step.
+    """
 
     settings: Settings
     policy: Policy
@@ -78,6 +82,8 @@ class Connection:
     login: Login = field(default_factory=Login)
     versions: dict[int, tuple[int, int]] | None = None
     """What the broker offers, by API key: lowest and highest version. None until it was asked."""
+    offers_produce_by_id: bool = False
+    """The client was offered a Produce that gives topics' ids instead of their names."""
     refused: RefusedSequences = field(default_factory=RefusedSequences)
     node_moved: bool = False
     """An answer has named the broker of this port, and it isn't the one that is connected."""

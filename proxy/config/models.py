@@ -35,6 +35,7 @@ from kveil.proxy.config.fields import (
     Reference,
     Region,
     SkippedRange,
+    SocketPath,
     TokenUrl,
     Topic,
     list_or_commas,
@@ -215,9 +216,15 @@ class Log(_Model):
 
 
 class Admin(_Model):
-    """Where the proxy tells of itself: metrics, health, a status page. Off without an address."""
+    """Where the proxy tells of itself: metrics, health, a status page. Off without an address and a socket."""
 
     address: Address | None = None
+    socket: SocketPath | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is anything to ask."""
+        return self.address is not None or self.socket is not None
 
     @field_validator("address")
     @classmethod

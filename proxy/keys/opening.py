@@ -2,7 +2,7 @@
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -39,7 +39,7 @@ def open_key_ring(settings: Settings, policy: Policy, metrics: Metrics) -> KeyRi
     """The key ring of this process. Call it after the last fork. Raises KeySetupError."""
     realm = open_realm(settings)
     providers = open_providers(settings, policy)
-    _check_realm(settings, realm, providers)
+    check_realm(settings, realm, providers)
     if not settings.keys.unwrap_cache_seconds:
         _log.warning("keys_asked_for_at_each_use", why="keys.unwrap_cache_seconds is 0, so an outage stops all reading")
     return KeyRing(providers, realm, settings.keys, settings.limits, metrics=metrics)
@@ -59,7 +59,7 @@ def check_keys(settings: Settings, policy: Policy) -> Realm:
     """
     realm = open_realm(settings)
     providers = open_providers(settings, policy)
-    _check_realm(settings, realm, providers)
+    check_realm(settings, realm, providers)
     if not settings.keys.lazy:
         asyncio.run(_check(settings, policy, realm, providers))
     return realm
@@ -108,8 +108,8 @@ async def describe_keys(calls: Mapping[int, KeyCalls], keys: Iterable[KeyRef]) -
     return dict(zip(wanted, await asyncio.gather(*map(describe, wanted)), strict=True))
 
 
-def _check_realm(settings: Settings, realm: Realm, providers: Mapping[int, KeyProvider]) -> None:
-    """Raises KeySetupError if record mode can't hide keys as the rules say."""
+def check_realm(settings: Settings, realm: Realm, providers: Collection[int]) -> None:
+    """Raises KeySetupError if record mode can't hide keys as the rules say. `providers` are those that a rule names."""
     hiding = realm.hiding_key
     if isinstance(hiding, WrappedHidingKey) and hiding.block.provider not in providers:
         key = KeyRef(hiding.block.provider, hiding.block.name)

@@ -12,6 +12,7 @@ import pytest
 from kveil.proxy.admin import site as site_module
 from kveil.proxy.admin.overview import Overview
 from kveil.proxy.admin.readiness import Readiness
+from kveil.proxy.admin.shown import shown
 from kveil.proxy.admin.site import AdminSite
 from kveil.proxy.admin.status import status_of
 from kveil.proxy.admin.survey import Survey
@@ -59,7 +60,7 @@ async def visitor(tmp_path, monkeypatch) -> AsyncIterator[Visitor]:
         async with aiohttp.ClientSession() as session:
             found = Visitor(session, f"http://127.0.0.1:{port}", shared, None)
             readiness = Readiness(shared, Upstream(shared.settings), lambda: found.is_ending)
-            found.site = site = AdminSite(shared.settings, readiness, look)
+            found.site = site = AdminSite(shared, readiness, look, found)
             await site.start(bind_admin(shared.settings))
             yield found
             await site.stop()
@@ -99,16 +100,16 @@ async def test_names_of_this_machine(visitor, host):
 
 async def test_settings_without_secrets(visitor):
     _, text = await visitor.get("/config")
-    shown = json.loads(text)
-    assert shown["upstream"]["sasl"]["password"] == "env:PASSWORD"
+    found = json.loads(text)
+    assert found["upstream"]["sasl"]["password"] == "env:PASSWORD"
     assert PASSWORD not in text
 
 
 def test_options_of_a_module_are_not_shown(tmp_path):
     settings = make_shared(tmp_path).settings
     keys = settings.keys.model_copy(update={"options": {"token": PASSWORD}})
-    shown = site_module.shown(settings.model_copy(update={"keys": keys}))
-    assert shown["keys"]["options"] == {"token": "[redacted]"}
+    found = shown(settings.model_copy(update={"keys": keys}))
+    assert found["keys"]["options"] == {"token": "[redacted]"}
 
 
 async def test_metrics(visitor):

@@ -1,0 +1,180 @@
+"""A running proxy takes up another configuration, and its clients stay connected."""
+
+import json
+import signal
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka import TopicPartition as Place
+
+from tests.support.clients import Record, librdkafka, librdkafka_produce, librdkafka_read, numbered
+from tests.support.kafka import Cluster
+from tests.support.proxy import Proxy, kveil, kveil_proxy
+from tests.support.raw_client import RawClient
+from tests.support.workers import metrics
+
+SECONDS = 60.0
+MAGIC = b"\xc5\x4b\x56"
+PLAIN = {"match": "*", "seal": "none"}
+SEALED = {"match": "*", "accept_plain": True}
+# A rule that is plain from the start, so that producers name topics.
+ALWAYS = {"match": "always-plain", "seal": "none"}
+
+
+@contextmanager
+def reloading_proxy(cluster: Cluster, folder: Path, **config: Any) -> Iterator[Proxy]:
+    socket = {"admin": {"socket": str(folder / "admin.sock")}}
+    with kveil_proxy(cluster.bootstrap, config={**socket, **config}) as running:
+        yield running
+        assert not running.events("connection_failed"), running.events("connection_failed")
+        assert not running.events("config_reload_failed"), running.events("config_reload_failed")
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "workers"])
+def proxy(request, kafka: Cluster, tmp_path_factory) -> Iterator[Proxy]:
+    with reloading_proxy(kafka, tmp_path_factory.mktemp("reload"), workers=request.param) as running:
+        yield running
+
+
+def reload(proxy: Proxy, **changes: Any) -> list[str]:
+    """Have it take up changes, and return which it names."""
+    proxy.configure(**changes)
+    done = kveil("reload", "-c", str(proxy.config_path), "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["changed"]
+
+
+@contextmanager
+def consuming(proxy: Proxy, topic: str) -> Iterator[Consumer]:
+    consumer = Consumer(librdkafka(proxy.bootstrap, group_id=topic, enable_auto_commit=False))
+    consumer.assign([Place(topic, 0, 0)])
+    yield consumer
+    consumer.close()
+
+
+def pass_on(producer: Producer, consumer: Consumer, topic: str, value: bytes) -> None:
+    """Produce a record and consume it, by the connections that are there."""
+    producer.produce(topic, value, partition=0)
+    assert producer.flush(SECONDS) == 0
+    message = consumer.poll(SECONDS)
+    assert message is not None
+    assert (message.error(), message.value()) == (None, value)
+
+
+def test_rules_change_under_clients(kafka: Cluster, proxy: Proxy, topic: str):
+    """Sealed, plain and sealed again, each time from the next batch on and over the same connections."""
+    kafka.create_topic(topic)
+    reload(proxy, topics=[SEALED])
+    producer = Producer(librdkafka(proxy.bootstrap))
+    with consuming(proxy, topic) as consumer:
+        pass_on(producer, consumer, topic, b"sealed at first")
+        connections = metrics(proxy)["kveil_connections_total"]
+        assert reload(proxy, topics=[PLAIN]) == ["topics[0].accept_plain", "topics[0].seal"]
+        pass_on(producer, consumer, topic, b"plain in between")
+        reload(proxy, topics=[SEALED])
+        pass_on(producer, consumer, topic, b"sealed again")
+        assert metrics(proxy)["kveil_connections_total"] == connections
+    stored = [record.value or b"" for record in librdkafka_read(kafka.bootstrap, topic)]
+    assert [MAGIC in value for value in stored] == [True, False, True]
+    assert stored[1] == b"plain in between"
+
+
+def test_a_bad_configuration_changes_nothing(kafka: Cluster, proxy: Proxy, topic: str):
+    """All that is wrong is told at once, to who asked and in the log, by path."""
+    kafka.create_topic(topic)
+    reload(proxy, topics=[])
+    before = len(proxy.events("config_reload_refused"))
+    good = proxy.config
+    proxy.configure(topics=[{"match": topic, "seal": "sometimes"}], limits={"frame_bytes": 1})
+    done = kveil("reload", "-c", str(proxy.config_path))
+    proxy.configure(topics=[], limits={})
+    proxy.config = good
+    assert done.returncode == 1
+    assert [line.split(": ")[1] for line in done.stderr.splitlines()] == ["topics[0].seal", "limits.frame_bytes"]
+    refused = proxy.events("config_reload_refused")[before:]
+    assert [line["path"] for line in refused] == ["topics[0].seal", "limits.frame_bytes"]
+    assert metrics(proxy)["kveil_config_reload_failed"] == 1
+    librdkafka_produce(proxy.bootstrap, topic, [Record(value=b"secret")])
+    assert b"secret" not in kafka.stored_bytes(topic)
+    reload(proxy)
+    assert metrics(proxy)["kveil_config_reload_failed"] == 0
+
+
+def test_what_takes_a_restart_is_refused_with_the_rest(kafka: Cluster, proxy: Proxy, topic: str):
+    """Half of a configuration is nobody's wish."""
+    kafka.create_topic(topic)
+    good = dict(proxy.config)
+    proxy.configure(topics=[PLAIN], workers=3, broker_ports={"count": 5})
+    done = kveil("reload", "-c", str(proxy.config_path))
+    proxy.configure(**good)
+    assert done.returncode == 1
+    assert [line.split(": ")[1] for line in done.stderr.splitlines()] == ["broker_ports.count", "workers"]
+    assert "restart" in done.stderr
+    librdkafka_produce(proxy.bootstrap, topic, [Record(value=b"secret")])
+    assert b"secret" not in kafka.stored_bytes(topic)
+
+
+def test_by_signal(proxy: Proxy):
+    """The same without an answer, and the log tells it once."""
+    reload(proxy, topics=[])
+    before, audited = len(proxy.events("config_reloaded")), len(changes(proxy))
+    proxy.configure(topics=[PLAIN])
+    proxy.signal(signal.SIGHUP)
+    for _ in proxy.child.errors.read(SECONDS):
+        if len(proxy.events("config_reloaded")) > before:
+            break
+    (line,) = proxy.events("config_reloaded")[before:]
+    assert line["changed"] == ["topics"]
+    (event,) = changes(proxy)[audited:]
+    assert event["data"]["paths"] == ["topics"]
+    assert event["data"]["before"] != event["data"]["after"]
+    reload(proxy, topics=[])
+    assert changes(proxy)[-1]["data"]["after"] == event["data"]["before"]
+
+
+def changes(proxy: Proxy) -> list[dict[str, Any]]:
+    events = [line["cloudevent"] for line in proxy.events("audit")]
+    return [event for event in events if event["type"] == "io.kveil.config.changed"]
+
+
+def test_the_log_level_for_a_while(proxy: Proxy):
+    """Every process hears of it, and so do connections that are open; a reload brings the configured one back."""
+    reload(proxy, log={"format": "json", "level": "info"})
+    with RawClient(proxy.bootstrap) as client:
+        client.metadata()
+        told = len(proxy.events("metrics"))
+        done = kveil("log-level", "error", "-c", str(proxy.config_path))
+        assert done.returncode == 0, done.stderr
+        proxy.signal(signal.SIGUSR1)
+        client.metadata()
+        assert kveil("log-level", "info", "-c", str(proxy.config_path)).returncode == 0
+        assert len(proxy.events("metrics")) == told
+        kveil("log-level", "error", "-c", str(proxy.config_path))
+    reload(proxy)
+    assert metrics(proxy)
+    assert [line["after"] for line in proxy.events("log_level_changed")] == ["error", "info", "error"]
+
+
+def test_a_key_of_another_service_is_tried_first(kafka: Cluster, proxy: Proxy):
+    """A rule that names what can't be had is refused before anything would be sealed with it."""
+    good = dict(proxy.config)
+    proxy.configure(topics=[{"match": "orders", "key": "nowhere"}])
+    done = kveil("reload", "-c", str(proxy.config_path))
+    proxy.configure(**good)
+    assert done.returncode == 1
+    assert "keyfile:nowhere" in done.stderr
+
+
+def test_nobody_there(tmp_path: Path):
+    done = kveil("reload", "--socket", str(tmp_path / "no.sock"))
+    assert (done.returncode, "no proxy answers" in done.stderr) == (1, True)
+    config = tmp_path / "kveil.yaml"
+    config.write_text("upstream: {bootstrap: [a:1]}")
+    done = kveil("reload", "-c", str(config))
+    assert done.returncode == 2
+    assert "admin.socket" in done.stderr
