@@ -23,6 +23,9 @@ from kveil.proxy.policy import Policy
 from kveil.proxy.sequences import RefusedSequences
 from kveil.proxy.topics import SettingsCache, TopicNames
 
+_SHOWN = 100
+"""Characters of a client's id that are worth a place in each of its log lines."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Shared:
@@ -109,6 +112,12 @@ class Connection:
         """Take note of who the client has proved to be."""
         self.principal = principal
         self.log = self.log.bind(principal=principal)
+
+    def called(self, client_id: str) -> None:
+        """Take note of what the client calls itself."""
+        self.client_id = client_id
+        text = client_id[:_SHOWN]
+        self.log = self.log.bind(client_id=text if text.isprintable() else repr(text))
 
     def local_endpoint(self, node_id: int, endpoint: Endpoint) -> Endpoint:
         """Take note of where a broker is, and return where this client finds it.

@@ -8,12 +8,12 @@
 | `/readyz` | 200 or 503, and which check failed, as JSON |
 | `/metrics` | Prometheus' text format |
 | `/config` | the settings in force, as JSON |
-| `POST /reload` | reads the configuration again, and says what came of it; at the socket only |
+| `POST /reload` | reads the configuration again, says what came of it; at the socket only |
 | `PUT /log-level` | sets the level of the log until a reload; at the socket only |
 
 Nothing can be changed at the port, so it asks for no login. A web page of another host must not read it by giving its
-own name this machine's address: requests that name another host than this machine are refused. The socket is a file that
-only the proxy's own user can open.
+own name this machine's address: requests that name another host than this machine are refused. The socket is a file
+that only the proxy's own user can open.
 """
 
 import asyncio

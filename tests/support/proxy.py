@@ -58,7 +58,7 @@ class Proxy:
             raise
 
     def configure(self, **changes: Any) -> None:
-        """Write its configuration file, with these keys of the top level changed. It takes them up when it is told to."""
+        """Write its configuration file, with these keys of the top level changed. It takes them up when told to."""
         self.config |= changes
         self.config_path.write_text(yaml.safe_dump(self.config))
 
