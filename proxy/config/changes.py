@@ -9,7 +9,7 @@ from kveil.proxy.config.errors import Problem
 from kveil.proxy.config.models import Settings
 
 # Keys, with all that is below them, that are taken up by a reload. docs/configuration.md tells of them.
-_MAY_CHANGE: Final = re.compile(
+MAY_CHANGE: Final = re.compile(
     r"(topics|presets|skip|keys|upstream\.(tls|sasl|proxy|proxy_password)|listeners\[\d+\]\.(tls|sasl)\.\w+|log\.level|"
     r"limits\.(frame_bytes|connect_timeout_seconds|login_seconds|drain_seconds|topic_settings_seconds|epoch_key_hours|"
     r"opened_keys|refused_key_seconds))(?!\w)"
@@ -32,7 +32,7 @@ def restart_problems(old: Settings, new: Settings) -> list[Problem]:
     found = [
         Problem(path=path, text=_RESTART)
         for path in changed_paths(old, new)
-        if not _MAY_CHANGE.match(path) or any(pattern.match(path) for pattern in stays)
+        if not MAY_CHANGE.match(path) or any(pattern.match(path) for pattern in stays)
     ]
     if _has_record_keys(old) != _has_record_keys(new):
         text = f"the first rule with key_per: record_key, and the last one's going, {_RESTART}"
