@@ -14,7 +14,8 @@ from confluent_kafka import TopicPartition as Place
 from tests.support.clients import Record, librdkafka, librdkafka_produce, librdkafka_read
 from tests.support.kafka import Cluster
 from tests.support.proxy import Proxy, kveil, kveil_proxy
-from tests.support.raw_client import RawClient
+from tests.support.raw_client import ConnectionClosedError, RawClient
+from tests.support.security import USERS
 from tests.support.waiting import wait_until
 from tests.support.workers import metrics
 
@@ -192,3 +193,25 @@ def test_nobody_there(tmp_path: Path):
     done = kveil("reload", "-c", str(config))
     assert done.returncode == 2
     assert "admin.socket" in done.stderr
+
+
+def test_another_login_at_the_cluster(kafka_sasl: Cluster, tmp_path: Path):
+    """New connections log in with what the configuration names now; the ones that are there go on."""
+    assert kafka_sasl.certificates is not None
+    passwords = [tmp_path / name for name in ("first", "second")]
+    for path in passwords:
+        path.write_text(USERS["alice"])
+    sasl = {"mechanism": "PLAIN", "username": "alice", "password": f"file:{passwords[0]}"}
+    tls = {"ca": str(kafka_sasl.certificates.authority.path)}
+    upstream = {"bootstrap": kafka_sasl.bootstrap.split(","), "tls": tls, "sasl": sasl}
+    with reloading_proxy(kafka_sasl, tmp_path, upstream=upstream) as proxy, RawClient(proxy.bootstrap) as before:
+        before.metadata()
+        passwords[0].write_text("not-alice's")
+        refused = RawClient(proxy.bootstrap)
+        with refused, pytest.raises(ConnectionClosedError):
+            refused.metadata()
+        upstream["sasl"] = {**sasl, "password": f"file:{passwords[1]}"}
+        assert reload(proxy, upstream=upstream) == ["upstream.sasl.password"]
+        with RawClient(proxy.bootstrap) as after:
+            after.metadata()
+        before.metadata()
