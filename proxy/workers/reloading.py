@@ -77,15 +77,15 @@ class Reloading:
 
     def _begin(self) -> None:
         self._answers, self._waiting = self._waiting, []
+        worker = next((one for one in self._crew.workers if one.looks_since_report is not None), None)
+        if worker is None:  # at the start too, when the service manager isn't to hear that all is ready
+            self._refuse(ReloadRefused([Problem(path="", text="no worker is there to try it out: reload again")]))
+            return
         self._announced.enter_context(self._manager.reloading())
         try:
             self._new = read_again(self._read, self.settings)
         except ReloadRefused as error:
             self._refuse(error)
-            return
-        worker = next((one for one in self._crew.workers if one.looks_since_report is not None), None)
-        if worker is None:
-            self._refuse(ReloadRefused([Problem(path="", text="no worker is there to try it out: reload again")]))
             return
         self._trying = worker.number
         self._crew.send(worker, "try_out", settings=packed(self._new))

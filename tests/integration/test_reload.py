@@ -185,6 +185,28 @@ def test_a_new_key_is_tried_first(proxy: Proxy):
     assert told.startswith("keys: the key keyfile:nowhere can't be used")
 
 
+def test_keys_change_under_clients(kafka: Cluster, proxy: Proxy, topic: str):
+    """Another key, and another ring that must unwrap anew what the old one had: over the connections that are there."""
+    kafka.create_topic(topic)
+    reload(proxy, topics=[])
+    producer = Producer(librdkafka(proxy.bootstrap))
+    with consuming(proxy, topic) as consumer:
+        pass_on(producer, consumer, topic, b"under the default key")
+        assert kveil("keys", "add", "eu", "--keys", str(proxy.keys)).returncode == 0
+        rule = {"match": "*", "key": "eu", "accept_keys": ["default"]}
+        changed = reload(proxy, topics=[rule], keys={**proxy.config["keys"], "unwrap_cache_seconds": 60.0})
+        assert changed == ["keys.unwrap_cache_seconds", "topics"]
+        pass_on(producer, consumer, topic, b"under the new one")
+        consumer.seek(Place(topic, 0, 0))
+        values = [consumer.poll(SECONDS).value() for _ in range(2)]
+    assert values == [b"under the default key", b"under the new one"]
+    made = [line["cloudevent"] for line in proxy.events("audit") if line["cloudevent"]["subject"] == topic]
+    assert [event["data"]["key"] for event in made if event["type"] == "io.kveil.key.created"] == [
+        "keyfile:default",
+        "keyfile:eu",
+    ]
+
+
 def test_nobody_there(tmp_path: Path):
     done = kveil("reload", "--socket", str(tmp_path / "no.sock"))
     assert (done.returncode, "no proxy answers" in done.stderr) == (1, True)

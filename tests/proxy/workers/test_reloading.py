@@ -9,6 +9,7 @@ from kveil.proxy.systemd import ServiceManager
 from kveil.proxy.workers.channel import Message
 from kveil.proxy.workers.processes import WorkerProcess
 from kveil.proxy.workers.reloading import Reloading, packed, unpacked
+from tests.support.service_manager import ServiceManagerSocket
 
 OLD = Settings.model_validate({"upstream": {"bootstrap": ["a:1"]}, "workers": 2})
 NEW = OLD.model_copy(update={"presets": (Preset.CONNECT,)})
@@ -134,6 +135,14 @@ def test_one_that_ends_while_it_reloads_is_not_waited_for(talk):
 
 
 def test_nobody_to_try_it_out(talk):
+    """As at the start, when it must not look to a service manager as if it were ready."""
+    with ServiceManagerSocket() as heard:
+        talk.reloading._manager = ServiceManager(heard.environment)
+        try_with_no_worker(talk)
+        assert heard.rest() == []
+
+
+def try_with_no_worker(talk):
     for worker in talk.crew.workers:
         worker.looks_since_report = None
     talk.ask()
