@@ -4,13 +4,18 @@ import pytest
 
 from kveil.protocol.envelope.batch import peek
 from kveil.protocol.kafka.api_table import ApiKey
+from kveil.protocol.kafka.messages import encode_response
 from kveil.protocol.kafka.record_batch import read_header
+from kveil.proxy import session
+from kveil.proxy.apis import fetch as fetch_module
 from kveil.proxy.config import Settings
 from kveil.proxy.errors import CloseConnection, ErrorCode
 from kveil.proxy.policy import Policy
+from tests.support.conversation import read_response
 from tests.support.fetching import fetch
+from tests.support.key_rings import make_ring
 from tests.support.producing import PRODUCE, sent
-from tests.support.records import at_offset, client_batch, produced, sealed
+from tests.support.records import at_offset, client_batch, fetched, produced, sealed
 
 DENIED = ErrorCode.TOPIC_AUTHORIZATION_FAILED
 ONE = client_batch(1)
@@ -72,6 +77,28 @@ def test_plain_records_are_refused_once_the_topic_is_sealed(converse, fresh_log_
     assert fetch(talk, {"t": {0: ONE}}) == {("t", 0): (0, ONE)}
     change(talk, SEALED)
     assert fetch(talk, {"t": {0: ONE}}) == {("t", 0): (ErrorCode.CORRUPT_MESSAGE, b"")}
+
+
+def test_a_large_answer_is_opened_by_the_keys_that_its_opening_began_with(converse, monkeypatch):
+    """Between two steps others have their turn, a reload too. Another ring hasn't unwrapped what hides keys yet."""
+    monkeypatch.setattr(session, "STEP_BYTES", 1)
+    monkeypatch.setattr(fetch_module, "STEP_BYTES", 1)
+    rules = [{"match": "t", "mode": "record"}]
+    other = converse(topics=rules)
+    other.client(PRODUCE, 9, produced({"t": {0: ONE}}))
+    records = at_offset(sent(other)["t", 0], 10)
+    talk = converse(topics=rules)
+    number = talk.client(ApiKey.FETCH, 12, {"topics": []})
+    frame = encode_response(ApiKey.FETCH, 12, number, fetched({"t": {0: records}}))
+    parked = talk.session.receive_response(memoryview(frame))
+    talk._meet(parked)
+    talk.session.resume_response()
+    assert talk.session.has_begun
+    provider = talk.shared.keys.providers[1]
+    talk.shared.keys = make_ring(provider, clock=talk.clock, realm=talk.shared.keys.realm)
+    talk.meet()
+    (part,) = read_response(ApiKey.FETCH, 12, talk.to_client[0]).responses[0].partitions
+    assert (int(part.error_code), b"value 0" in part.records) == (0, True)
 
 
 class TestProduceById:
