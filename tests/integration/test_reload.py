@@ -3,19 +3,20 @@
 import json
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka import TopicPartition as Place
 
 from tests.support.clients import Record, librdkafka, librdkafka_produce, librdkafka_read
 from tests.support.kafka import Cluster
+from tests.support.listener import secured_proxy
 from tests.support.proxy import Proxy, kveil, kveil_proxy
 from tests.support.raw_client import ConnectionClosedError, RawClient
-from tests.support.security import USERS
+from tests.support.security import USERS, login
 from tests.support.waiting import wait_until
 from tests.support.workers import metrics
 
@@ -205,6 +206,25 @@ def test_keys_change_under_clients(kafka: Cluster, proxy: Proxy, topic: str):
         "keyfile:default",
         "keyfile:eu",
     ]
+
+
+def test_a_consumer_that_is_no_longer_named(kafka: Cluster, tmp_path: Path, topic: str):
+    """Its fetch session began when it was; it gets no further record, and hears why."""
+    kafka.create_topic(topic)
+    rule = {"match": topic, "producers": ["alice"], "consumers": ["bob"]}
+    config = {"admin": {"socket": str(tmp_path / "admin.sock")}}
+    with secured_proxy(kafka.bootstrap, tmp_path, sasl=True, topics=[rule], config=config) as listener:
+        producer = Producer(listener.librdkafka(login("alice")))
+        settings = listener.librdkafka(login("bob")) | {"group.id": topic, "enable.auto.commit": False}
+        with closing(Consumer(settings)) as consumer:
+            consumer.assign([Place(topic, 0, 0)])
+            pass_on(producer, consumer, topic, b"for bob")
+            assert reload(listener.proxy, topics=[{**rule, "consumers": []}]) == ["topics[0].consumers"]
+            producer.produce(topic, b"for nobody", partition=0)
+            assert producer.flush(SECONDS) == 0
+            message = consumer.poll(SECONDS)
+        assert message is not None
+        assert message.error().code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
 
 
 def test_nobody_there(tmp_path: Path):
