@@ -129,9 +129,10 @@ def make_fresh(shared: Shared, settings: Settings, *, tries_keys: bool) -> Fresh
         return Fresh(
             settings=settings,
             policy=policy,
-            keys=open_key_ring(settings, policy, shared.metrics) if is_other_ring else None,
             upstream=Upstream(settings),
             listening=[Listening(listener, settings) for listener in settings.listeners],
+            # Last: it is the one that would have to be closed again.
+            keys=open_key_ring(settings, policy, shared.metrics) if is_other_ring else None,
         )
     except KeySetupError as error:
         raise ReloadRefused([Problem(path="keys", text=line) for line in str(error).splitlines()]) from None
