@@ -26,10 +26,17 @@ from kveil.proxy.topics import SettingsCache, TopicNames
 if TYPE_CHECKING:
     from kveil.proxy.tracing.spans import Tracer
 
+_SHOWN = 100
+"""Characters of a client's id that are worth a place in each of its log lines."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(slots=True, kw_only=True)
 class Shared:
-    """What all connections of a process have in common."""
+    """What all connections of a process have in common.
+
+    A reload puts other settings, another policy and perhaps another key ring in place: ask here each time, and keep
+    none of them for longer than a step.
+    """
 
     settings: Settings
     policy: Policy
@@ -81,6 +88,8 @@ class Connection:
     login: Login = field(default_factory=Login)
     versions: dict[int, tuple[int, int]] | None = None
     """What the broker offers, by API key: lowest and highest version. None until it was asked."""
+    offers_produce_by_id: bool = False
+    """The client was offered a Produce that gives topics' ids instead of their names."""
     refused: RefusedSequences = field(default_factory=RefusedSequences)
     node_moved: bool = False
     """An answer has named the broker of this port, and it isn't the one that is connected."""
@@ -108,6 +117,12 @@ class Connection:
         """Take note of who the client has proved to be."""
         self.principal = principal
         self.log = self.log.bind(principal=principal)
+
+    def called(self, client_id: str) -> None:
+        """Take note of what the client calls itself."""
+        self.client_id = client_id
+        text = client_id[:_SHOWN]
+        self.log = self.log.bind(client_id=text if text.isprintable() else repr(text))
 
     def local_endpoint(self, node_id: int, endpoint: Endpoint) -> Endpoint:
         """Take note of where a broker is, and return where this client finds it.

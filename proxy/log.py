@@ -8,7 +8,6 @@ A line's event says what happened in the past tense or is a noun, in snake_case.
 them, whatever they are: they may be a key or a client's record. Ids are logged as hex text.
 """
 
-import logging
 import sys
 import time
 from collections import OrderedDict
@@ -35,13 +34,43 @@ def get_logger(name: str) -> FilteringBoundLogger:
     return cast("FilteringBoundLogger", structlog.get_logger(name, module=name.removeprefix("kveil.")))
 
 
+# Looked at for each line, so that a change reaches loggers that are bound already, such as those of connections.
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_NOTHING: Final = 100
+_least = LEVELS["info"]
+
+
+def set_level(level: str) -> None:
+    """Holds back what is less severe from now on, in all loggers of this process."""
+    global _least
+    _least = LEVELS[level]
+
+
+def silence() -> None:
+    """Writes nothing more, for a command that says by itself what is wrong."""
+    global _least
+    _least = _NOTHING
+
+
+def level() -> str:
+    """What is written now, and all that is more severe."""
+    return next(name for name, severity in LEVELS.items() if severity == _least)
+
+
+def _at_level(_logger: object, method: str, event: EventDict) -> EventDict:
+    if LEVELS.get(method, _least) < _least:
+        raise structlog.DropEvent
+    return event
+
+
 def configure(style: str = "auto", level: str = "info", stream: TextIO | None = None) -> None:
     """Sets logging up for this process. `style` is auto, json or console; auto is console on a terminal."""
+    set_level(level)
     out = sys.stderr if stream is None else stream
     console = out.isatty() if style == "auto" else style == "console"
     structlog.configure(
         processors=[*_COMMON, *(_console(colours=out.isatty()) if console else _json())],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS["debug"]),
         logger_factory=structlog.WriteLoggerFactory(out),  # one write a line: workers' lines don't mix
         cache_logger_on_first_use=False,  # so that a later call still reaches loggers that are in use
     )
@@ -82,6 +111,7 @@ def _redacted(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 
 _COMMON: Final[tuple[Processor, ...]] = (
+    _at_level,
     _bound,
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -108,6 +108,19 @@ class PrivateFile:
             finally:
                 os.close(descriptor)
 
+    def take(self) -> int | None:
+        """Holds the file, made if it isn't there, until the descriptor that is returned is closed; None if another
+        process holds it.
+        """
+        with self._telling():
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return None
+        return descriptor
+
     @contextmanager
     def _telling(self) -> Iterator[None]:
         try:

@@ -13,7 +13,7 @@ import uvloop
 
 from kveil.proxy import log
 from kveil.proxy.addresses import Brokers
-from kveil.proxy.admin.metrics import Metrics, for_log
+from kveil.proxy.admin.metrics import Metrics, Reloads, for_log
 from kveil.proxy.admin.overview import POINT_SECONDS, Overview
 from kveil.proxy.admin.status import status_of
 from kveil.proxy.admin.survey import Survey
@@ -30,27 +30,29 @@ from kveil.proxy.net.relay import Relay
 from kveil.proxy.net.upstream import Upstream
 from kveil.proxy.policy import Policy
 from kveil.proxy.process import keep_freed_memory, take_open_files
+from kveil.proxy.reload import Fresh, Read, Retired, make_fresh, put_in_place
+from kveil.proxy.reloader import Reloader
 from kveil.proxy.systemd import ServiceManager
 from kveil.proxy.topics import SettingsCache, TopicNames
 from kveil.proxy.tracing import open_tracer
 
 if TYPE_CHECKING:
-    from kveil.proxy.admin.site import AdminSite, Look
+    from kveil.proxy.admin.site import AdminSite, Control, Look
 
 _log = log.get_logger(__name__)
 
 _T = TypeVar("_T")
 
 
-def serve(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT, and return the exit code.
+def serve(settings: Settings, read: Read) -> int:
+    """Run until SIGTERM or SIGINT, and return the exit code. `read` reads the settings again for a reload.
 
     :raises ConfigError: a port is taken, or a file can't be used.
     :raises KeySetupError: the keys can't be used.
     """
     keep_freed_memory()
     take_open_files(settings)
-    run_loop(_serve(share(settings)))
+    run_loop(_serve(share(settings), read))
     _log.info("stopped")
     return 0
 
@@ -60,25 +62,21 @@ def run_loop(work: Coroutine[Any, Any, _T]) -> _T:
     return uvloop.run(work)
 
 
-async def _serve(shared: Shared) -> None:
+async def _serve(shared: Shared, read: Read) -> None:
     server = Server(shared)
     manager = ServiceManager()
+    reloader = Reloader(server, read, manager)
     loop = asyncio.get_running_loop()
-
-    def reload() -> None:
-        with manager.reloading():
-            server.reload()
-
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGHUP, reloader.begin)
     loop.add_signal_handler(signal.SIGUSR1, lambda: _log.info("metrics", **for_log(server.survey.samples())))
-    async with _admin_port(server, shared.settings):
+    async with _admin_port(server, shared.settings, reloader):
         await server.run(_Announced(Accepting(shared.settings, shared.keys.realm), manager))
 
 
 @asynccontextmanager
-async def _admin_port(server: "Server", settings: Settings) -> AsyncIterator[None]:
+async def _admin_port(server: "Server", settings: Settings, reloader: Reloader) -> AsyncIterator[None]:
     """Serve the admin port for the length of a block, if there is one.
 
     :raises ConfigError: the port is taken.
@@ -101,7 +99,7 @@ async def _admin_port(server: "Server", settings: Settings) -> AsyncIterator[Non
         update()
         return overview.look()
 
-    site = server.admin_site(look)
+    site = server.admin_site(look, reloader)
     await site.start(sockets)
     updating = asyncio.get_running_loop().create_task(update_often())
     try:
@@ -181,6 +179,7 @@ class Server:
         self._tracer = open_tracer(shared.settings)
         self.survey = Survey(shared, self._upstream.credentials, self._relays)
         """What can be told of this process."""
+        self._retired = Retired()
         self._empty = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -198,6 +197,7 @@ class Server:
             source.close()
             await self.drain()
         self.survey.stop()
+        await self._retired.close()
         await self._shared.keys.close()
         if self._tracer is not None:
             await self._tracer.close()
@@ -206,20 +206,50 @@ class Server:
         """End `run`."""
         self._stopping.set()
 
-    def reload(self) -> None:
-        """Read keys, certificates and users again."""
-        _log.info("reloading")
-        self._shared.keys.reload()
-        for listening in self._listening:
-            listening.reload()
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self._shared.settings
 
-    def admin_site(self, look: "Look") -> "AdminSite":
+    @property
+    def reloads(self) -> Reloads:
+        """How reloading went."""
+        return self._shared.metrics.reloads
+
+    async def try_out(self, settings: Settings) -> None:
+        """Find out whether these settings can be taken up.
+
+        :raises ReloadRefused: they can't.
+        """
+        fresh = await self._make_fresh(settings, tries_keys=True)
+        if fresh.keys is not None:
+            await fresh.keys.close()
+
+    async def reload(self, settings: Settings, *, tries_keys: bool) -> None:
+        """Go by these settings from now on, and by keys, certificates and users as their files have them now.
+
+        :raises ReloadRefused: they can't be taken up, and the old ones stay.
+        """
+        fresh = await self._make_fresh(settings, tries_keys=tries_keys)
+        _log.info("reloading")
+        retired = put_in_place(self._shared, fresh)
+        self._upstream.take_over(fresh.upstream)
+        self.survey.log_in_with(self._upstream.credentials)
+        for listening, new in zip(self._listening, fresh.listening, strict=True):
+            listening.take_over(new)
+        if retired is not None:
+            self._retired.add(retired)
+
+    async def _make_fresh(self, settings: Settings, *, tries_keys: bool) -> Fresh:
+        return await asyncio.to_thread(make_fresh, self._shared, settings, tries_keys=tries_keys)
+
+    def admin_site(self, look: "Look", control: "Control") -> "AdminSite":
         """Return what the admin port serves. `look` asks for what is known of all processes."""
         from kveil.proxy.admin.readiness import Readiness
         from kveil.proxy.admin.site import AdminSite  # an HTTP server, which few need
 
         readiness = Readiness(self._shared, self._upstream, self._stopping.is_set)
-        return AdminSite(self._shared.settings, readiness, look)
+        return AdminSite(self._shared, readiness, look, control)
 
     # Connections -------------------------------------------------------------------------------------------------
 

@@ -161,8 +161,8 @@ class Session:
         self._counts[header.api_key] += 1
         if header.api_key not in _LOGIN_APIS:
             login.ordinary_request_sent()
-        if header.client_id is not None:
-            self.connection.client_id = header.client_id
+        if header.client_id is not None and header.client_id != self.connection.client_id:
+            self.connection.called(header.client_id)
         rewrite = exchange_type(header.api_key, self.connection)
         if rewrite is not None:
             exchange = rewrite(frame, header, self.connection)

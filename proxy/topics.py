@@ -108,6 +108,10 @@ class SettingsCache:
         self._entries: dict[str, tuple[float, TopicSettings]] = {}
         self._doubts: dict[str, float] = {}
 
+    def live(self, lifetime_seconds: float) -> None:
+        """Believe what is learnt from now on for so long."""
+        self._lifetime = lifetime_seconds
+
     def __len__(self) -> int:
         """How many topics' settings are held, those included that are to be read again."""
         return len(self._entries)

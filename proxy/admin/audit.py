@@ -21,6 +21,7 @@ _log = get_logger(__name__)
 # What can be decided. The names are for ever: others filter by them.
 AuditType = Literal[
     "access.refused",  # a rule names who may, and this client isn't named; subject: topic
+    "config.changed",  # a reload has put other settings in force; subject: settings
     "key.created",  # an epoch key was made and wrapped; subject: topic
     "key.destroyed",  # a key or one of its versions was taken out of the key file for ever; subject: key
     "key.erased",  # the epoch keys of a record key are not to be used again; subject: topic

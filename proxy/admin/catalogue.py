@@ -102,6 +102,14 @@ FAMILIES: Final = (
         "When the bearer token for the cluster expires, as Unix time. The next login renews it.",
         min,
     ),
+    Family(
+        "kveil_config_loaded_timestamp_seconds",
+        _GAUGE,
+        (),
+        "When the configuration in force was taken up, as Unix time: at the start, or by a reload that succeeded.",
+        min,
+    ),
+    Family("kveil_config_reload_failed", _GAUGE, (), "1 if the last reload was refused, else 0.", max),
     Family("kveil_cpu_seconds_total", _COUNTER, (), "Processor time that was used."),
 )
 

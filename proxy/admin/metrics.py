@@ -88,6 +88,26 @@ class Refusal(NamedTuple):
     reason: str
 
 
+@dataclass(slots=True)
+class Reloads:
+    """Since when the configuration is in force, and whether a later one was refused."""
+
+    succeeded_at: float = field(default_factory=time.time)
+    """Unix time; at first that of the start."""
+    is_failed: bool = False
+
+    def succeeded(self) -> None:
+        """Another configuration is in force, or the same with its files read again."""
+        self.succeeded_at, self.is_failed = time.time(), False
+
+    def samples(self) -> dict[str, float]:
+        """Return its samples."""
+        return {
+            "kveil_config_loaded_timestamp_seconds": self.succeeded_at,
+            "kveil_config_reload_failed": int(self.is_failed),
+        }
+
+
 @dataclass(slots=True, kw_only=True)
 class Metrics:
     """The counters of one process."""
@@ -102,6 +122,7 @@ class Metrics:
     open_seconds: Histogram = field(default_factory=Histogram)
     refusals: Counter[ErrorCode] = field(default_factory=Counter)
     """Partitions that the proxy refused, by the error that the client was told."""
+    reloads: Reloads = field(default_factory=Reloads)
     recent_refusals: deque[Refusal] = field(default_factory=lambda: deque(maxlen=RECENT_REFUSALS))
 
     key_calls: Counter[tuple[str, str, str]] = field(default_factory=Counter)

@@ -25,8 +25,7 @@ class Readiness:
     """Finds out, at most once a second. `is_ending` says whether the process takes no clients any more."""
 
     def __init__(self, shared: Shared, upstream: Upstream, is_ending: Callable[[], bool]) -> None:
-        # The check is a client of its own, which isn't to be counted among the real ones.
-        self._shared = replace(shared, metrics=Metrics())
+        self._shared = shared
         self._upstream = upstream
         self._is_ending = is_ending
         self._checking: asyncio.Task[dict[str, Any]] | None = None
@@ -57,8 +56,10 @@ class Readiness:
 
     async def _upstream_reason(self) -> str | None:
         """Return why no broker can be asked, None if one answered."""
+        # The check is a client of its own, which isn't to be counted among the real ones.
+        shared = replace(self._shared, metrics=Metrics())
         try:
-            async with asyncio.timeout(CHECK_SECONDS), own_client(self._shared, upstream=self._upstream) as client:
+            async with asyncio.timeout(CHECK_SECONDS), own_client(shared, upstream=self._upstream) as client:
                 await client.look()
         except TimeoutError:
             return f"no broker answered within {CHECK_SECONDS:g} s"

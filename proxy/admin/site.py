@@ -8,9 +8,12 @@
 | `/readyz` | 200 or 503, and which check failed, as JSON |
 | `/metrics` | Prometheus' text format |
 | `/config` | the settings in force, as JSON |
+| `POST /reload` | reads the configuration again, says what came of it; at the socket only |
+| `PUT /log-level` | sets the level of the log until a reload; at the socket only |
 
-It changes nothing, so it asks for no login. A web page of another host must not read it by giving its own name this
-machine's address: requests that name another host than this machine are refused.
+Nothing can be changed at the port, so it asks for no login. A web page of another host must not read it by giving its
+own name this machine's address: requests that name another host than this machine are refused. The socket is a file
+that only the proxy's own user can open.
 """
 
 import asyncio
@@ -20,7 +23,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 
@@ -28,14 +31,28 @@ from kveil.proxy.admin.exposition import CONTENT_TYPE, exposition
 from kveil.proxy.admin.overview import POINT_SECONDS
 from kveil.proxy.admin.page import page, parts
 from kveil.proxy.admin.readiness import Readiness
-from kveil.proxy.config import HostPort, Settings
+from kveil.proxy.admin.shown import shown_text
+from kveil.proxy.config import HostPort
+from kveil.proxy.context import Shared
 from kveil.proxy.log import get_logger
-from kveil.proxy.secret import REDACTED
 
 _log = get_logger(__name__)
 
 Look = Callable[[], Awaitable[dict[str, Any]]]
 """Asks for what `Overview.look` returns."""
+
+
+class Control(Protocol):
+    """What can be changed. The answers are `Outcome`s, as JSON can hold them."""
+
+    async def reload(self) -> dict[str, Any]:
+        """Read the configuration again."""
+        ...
+
+    async def change_level(self, level: str) -> dict[str, Any]:
+        """Log from this level on."""
+        ...
+
 
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -56,8 +73,9 @@ MOST_VIEWERS: Final = 16
 class AdminSite:
     """Serves the admin port, at sockets that listen, or to clients that somebody else has accepted."""
 
-    def __init__(self, settings: Settings, readiness: Readiness, look: Look) -> None:
-        self._settings = settings
+    def __init__(self, shared: Shared, readiness: Readiness, look: Look, control: Control) -> None:
+        self._shared = shared
+        self._control = control
         self._readiness = readiness
         self._look = look
         app = web.Application(middlewares=[_guard])
@@ -74,6 +92,8 @@ class AdminSite:
             "/config": self._config,
         }.items():
             app.router.add_get(path, handler)
+        app.router.add_post("/reload", self._reload)
+        app.router.add_put("/log-level", self._log_level)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_END_SECONDS, handle_signals=False)
 
     async def start(self, sockets: Sequence[socket.socket] = ()) -> None:
@@ -97,7 +117,7 @@ class AdminSite:
 
     async def _page(self, _request: web.Request) -> web.Response:
         look, readiness = await asyncio.gather(self._look(), self._readiness.check(SHOWN_SECONDS))
-        return web.Response(text=page(self._settings, look, readiness), content_type="text/html")
+        return web.Response(text=page(self._shared.settings, look, readiness), content_type="text/html")
 
     async def _style(self, _request: web.Request) -> web.Response:
         return web.Response(text=_asset("style.css"), content_type="text/css")
@@ -135,14 +155,31 @@ class AdminSite:
         return web.Response(body=exposition(look["samples"]), headers={"Content-Type": CONTENT_TYPE})
 
     async def _config(self, _request: web.Request) -> web.Response:
-        return web.json_response(shown(self._settings), dumps=lambda value: json.dumps(value, indent=2))
+        return web.Response(text=shown_text(self._shared.settings), content_type="application/json")
+
+    async def _reload(self, request: web.Request) -> web.Response:
+        if not _is_by_socket(request):
+            return _not_here()
+        return _answered(await self._control.reload())
+
+    async def _log_level(self, request: web.Request) -> web.Response:
+        if not _is_by_socket(request):
+            return _not_here()
+        return _answered(await self._control.change_level(await request.text()))
 
 
-def shown(settings: Settings) -> dict[str, Any]:
-    """Return the settings as they may be seen. Secrets are references there already, but for a module's options."""
-    found: dict[str, Any] = settings.model_dump(mode="json")
-    found["keys"]["options"] = dict.fromkeys(found["keys"]["options"], REDACTED)
-    return found
+def _is_by_socket(request: web.Request) -> bool:
+    """Whether who asks could open the admin socket, which the file system decides."""
+    sock = None if request.transport is None else request.transport.get_extra_info("socket")
+    return sock is not None and sock.family == socket.AF_UNIX
+
+
+def _not_here() -> web.Response:
+    return web.Response(status=403, text="nothing can be changed at this port: ask at admin.socket\n")
+
+
+def _answered(outcome: dict[str, Any]) -> web.Response:
+    return web.json_response(outcome, status=409 if outcome["problems"] else 200)
 
 
 @cache

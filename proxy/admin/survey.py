@@ -34,7 +34,10 @@ class Survey:
         self.served = served
         self._credentials = credentials
         self._lag = LoopLag()
-        self._certificates = dict(_certificates(shared))
+
+    def log_in_with(self, credentials: Credentials | None) -> None:
+        """Tell of these credentials from now on."""
+        self._credentials = credentials
 
     def start(self) -> None:
         """Watch the event loop from now on."""
@@ -63,8 +66,9 @@ class Survey:
             "kveil_epoch_key_age_seconds": max((epoch.age_seconds for epoch in keys.epochs.values()), default=0),
             "kveil_event_loop_lag_seconds": self._lag.seconds,
             "kveil_cpu_seconds_total": time.process_time(),
+            **shared.metrics.reloads.samples(),
         }
-        for certificate, path in self._certificates.items():
+        for certificate, path in _certificates(shared):
             expiry = expiry_of(path)
             if expiry is not None:
                 found[sample_name("kveil_certificate_expiry_timestamp_seconds", certificate=certificate)] = expiry

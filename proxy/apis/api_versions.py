@@ -73,6 +73,7 @@ class ApiVersions(Exchange):
             if self.connection.shared.policy.any_plain:
                 # By id, a broker could call a sealed topic by a plain one's name and be sent plaintext.
                 most = min(most, _PRODUCE_BY_NAME)
+            self.connection.offers_produce_by_id = most > _PRODUCE_BY_NAME
         elif row.key == ApiKey.SASL_HANDSHAKE:
             least = max(least, SASL_HANDSHAKE_MIN_VERSION)
         return (least, most) if least <= most else None

@@ -95,13 +95,14 @@ class Room:
 class FetchedRecords:
     """The records of one partition in an answer, before and after opening."""
 
-    __slots__ = ("_batches", "_connection", "_partition", "_rule", "_topic")
+    __slots__ = ("_batches", "_connection", "_keys", "_partition", "_rule", "_topic")
 
     def __init__(self, records: memoryview, *, topic: str, partition: int, rule: Rule, connection: Connection) -> None:
         self._topic = topic
         self._partition = partition
         self._rule = rule
         self._connection = connection
+        self._keys = connection.shared.keys  # for all steps of the opening, also if a reload brings others meanwhile
         self._batches = list(self._read(records))
 
     def _read(self, records: memoryview) -> Iterator[_Batch]:
@@ -196,9 +197,8 @@ class FetchedRecords:
 
         :raises KeyDenied, KeyUnavailable: it can't be had.
         """
-        keys = self._connection.shared.keys
-        topic, wanted = self._rule.sealed_as or self._topic, keys.hiding_key_id
-        if wanted is None or keys.hiding_key(topic) is not None:
+        topic, wanted = self._rule.sealed_as or self._topic, self._keys.hiding_key_id
+        if wanted is None or self._keys.hiding_key(topic) is not None:
             return []
         if all(origin.says.hiding_key_id != wanted for origin in sealed.origins):
             return []
@@ -262,7 +262,7 @@ class FetchedRecords:
         pieces = unseal_them(
             sealed,
             keys=batch.keys,
-            hiding=self._connection.shared.keys.hiding_key(rule.sealed_as or self._topic),
+            hiding=self._keys.hiding_key(rule.sealed_as or self._topic),
             partition=self._partition,
             any_partition=rule.any_partition,
             create_time_only=rule.create_time_only,

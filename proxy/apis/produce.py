@@ -111,6 +111,9 @@ class Produce(Exchange):
             return error
         if rule.seal:
             return find_sealing(topic, rule, connection, self.failures)
+        if topic_id is not None and connection.offers_produce_by_id:
+            # The offer was made before a reload brought the first plain topic. The next one is to go by name (R10).
+            raise CloseConnection(f"{topic} is plain by a rule that is new: producers are to name topics from now on")
         if topic_id is not None and not connection.shared.topic_names.was_given(connection.client, topic_id):
             if (gift := gift_need(self, topic_id)) is not None:
                 return gift

@@ -1,5 +1,6 @@
 """`kveil consumer`: the proxy on localhost:4000, in one direction."""
 
+from functools import partial
 from typing import Final
 
 from kveil.proxy.cli import options
@@ -41,4 +42,4 @@ def consumer(
         log_level=log_level,
         log_format=log_format,
     )
-    serve_until_stopped(one_way_settings(flags, Direction.CONSUME, ADDRESS))
+    serve_until_stopped(partial(one_way_settings, flags, Direction.CONSUME, ADDRESS))

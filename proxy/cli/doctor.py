@@ -54,7 +54,8 @@ def doctor(
         raise typer.BadParameter("--canary and --no-canary exclude each other")
     flags = Flags(config=config, upstream=upstream, keys=keys, tls=tls, tls_ca=tls_ca)
     settings = _settings(flags, command_config, as_json=as_json)
-    log.configure(settings.log.format.value, "critical")  # what is wrong is told by the findings
+    log.configure(settings.log.format.value)
+    log.silence()  # what is wrong is told by the findings
     order = Order(config=config, topics=topics or (), canary=not no_canary, canary_topic=canary)
     findings = run_loop(_examine(settings, order, as_json=as_json))
     if as_json:

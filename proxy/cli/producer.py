@@ -1,5 +1,6 @@
 """`kveil producer`: the proxy on localhost:5000, in one direction."""
 
+from functools import partial
 from typing import Final
 
 from kveil.proxy.cli import options
@@ -41,4 +42,4 @@ def producer(
         log_level=log_level,
         log_format=log_format,
     )
-    serve_until_stopped(one_way_settings(flags, Direction.PRODUCE, ADDRESS))
+    serve_until_stopped(partial(one_way_settings, flags, Direction.PRODUCE, ADDRESS))

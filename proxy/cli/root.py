@@ -19,6 +19,8 @@ COMMANDS: Final = (
     "check",
     "inspect",
     "health",
+    "reload",
+    "log-level",
     "doctor",
     "prepare",
     "migrate",
@@ -27,18 +29,22 @@ COMMANDS: Final = (
 )
 
 
+def _module(command: str) -> str:
+    return f"{__package__}.{command.replace('-', '_')}"
+
+
 class LazyGroup(TyperGroup):
     """Finds a command in the module of its name, and imports no other."""
 
     def list_commands(self, _ctx: object) -> list[str]:
         """Every command, in the order in which a newcomer needs them."""
-        return [name for name in COMMANDS if find_spec(f"{__package__}.{name}")]
+        return [name for name in COMMANDS if find_spec(_module(name))]
 
     def get_command(self, ctx: object, cmd_name: str) -> Any:
         """The command of that name, or None."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        command = get_command(import_module(f"{__package__}.{cmd_name}").app)
+        command = get_command(import_module(_module(cmd_name)).app)
         command.name = cmd_name
         return command
 

@@ -1,5 +1,7 @@
 """`kveil run`: the proxy, by a configuration file or by flags alone."""
 
+from functools import partial
+
 from kveil.proxy.cli import options
 from kveil.proxy.cli.apps import command_app
 from kveil.proxy.cli.options import Flags, settings_from
@@ -36,4 +38,4 @@ def run(
         log_level=log_level,
         log_format=log_format,
     )
-    serve_until_stopped(settings_from(flags))
+    serve_until_stopped(partial(settings_from, flags))

@@ -7,8 +7,9 @@ import typer
 from kveil.proxy.config import Settings
 
 
-def serve_until_stopped(settings: Settings) -> None:
-    """Serves until a signal. Ends the program with the server's exit code."""
+def serve_until_stopped(read: Callable[[], Settings]) -> None:
+    """Serves until a signal, and reads the settings again for each reload. Ends the program with the server's code."""
+    settings = read()
     from kveil.proxy import log
 
     if settings.workers > 1:
@@ -16,7 +17,7 @@ def serve_until_stopped(settings: Settings) -> None:
         from kveil.proxy.workers.supervisor import serve_by_workers
 
         log.configure(settings.log.format.value, settings.log.level.value)
-        raise typer.Exit(serve_by_workers(settings, _guarded))
+        raise typer.Exit(serve_by_workers(settings, read, _guarded))
 
     from kveil.proxy.keys.opening import check_keys
     from kveil.proxy.policy import Policy
@@ -28,7 +29,7 @@ def serve_until_stopped(settings: Settings) -> None:
     check_users(settings)
     from kveil.proxy.server import serve
 
-    raise typer.Exit(serve(settings))
+    raise typer.Exit(serve(settings, read))
 
 
 def _guarded(work: Callable[[], int]) -> int:

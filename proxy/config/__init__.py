@@ -29,7 +29,14 @@ from kveil.proxy.config.errors import ConfigError, Problem
 from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.layers import Override
 from kveil.proxy.config.listeners import Listener, ListenerSasl, ListenerTls
-from kveil.proxy.config.loading import load, load_key_settings, load_keys, load_listeners, places_to_fill_in
+from kveil.proxy.config.loading import (
+    load,
+    load_admin,
+    load_key_settings,
+    load_keys,
+    load_listeners,
+    places_to_fill_in,
+)
 from kveil.proxy.config.models import (
     Admin,
     BrokerPorts,
@@ -88,6 +95,7 @@ __all__ = [
     "UpstreamTls",
     "default_key_path",
     "load",
+    "load_admin",
     "load_key_settings",
     "load_keys",
     "load_listeners",

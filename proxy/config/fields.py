@@ -1,5 +1,6 @@
 """Types of single fields: what each accepts, and the sentence for what it doesn't."""
 
+import os
 import re
 import stat
 from pathlib import Path
@@ -24,6 +25,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PATTERN: Final = re.compile(r"[A-Za-z0-9._*?!\[\]-]{1,249}")
 _REGION: Final = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
 # RFC 7628, 3.1
+_SOCKET_PATH_BYTES: Final = 107
 _EXTENSION: Final = re.compile(r"[A-Za-z]+")
 _EXTENSION_VALUE: Final = re.compile(r"[\x20-\x7e]+")
 MAX_PRINCIPAL: Final = 1024
@@ -188,6 +190,20 @@ Name = Annotated[str, AfterValidator(check_name)]
 Topic = Annotated[str, AfterValidator(check_topic)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 AdvertisedHost = Annotated[str, AfterValidator(_advertised)]
+
+
+def _socket_path(path: Path) -> Path:
+    """One that a Unix socket may have (unix(7))."""
+    if not path.is_absolute():
+        msg = "must be an absolute path, as in /run/kveil/admin.sock"
+        raise ValueError(msg)
+    if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
+        msg = f"is too long for a socket: at most {_SOCKET_PATH_BYTES} bytes"
+        raise ValueError(msg)
+    return path
+
+
+SocketPath = Annotated[Path, AfterValidator(_socket_path)]
 ReadableFile = Annotated[Path, AfterValidator(_readable_file)]
 Address = Annotated[HostPort, PlainValidator(_host_port), _as_text]
 Reference = Annotated[SecretRef, PlainValidator(_secret_ref), _as_text]

@@ -15,7 +15,7 @@ from kveil.proxy.config.errors import ConfigError, Problem
 from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.layers import Override, environment, lay_over
 from kveil.proxy.config.listeners import Listener
-from kveil.proxy.config.models import Settings
+from kveil.proxy.config.models import Admin, Settings
 from kveil.proxy.config.placeholders import is_within, problem_of, unfilled
 from kveil.proxy.config.problems import dotted, problems_of, unknown_key, with_origin
 
@@ -70,6 +70,15 @@ def load_listeners(path: Path | None = None, environ: Mapping[str, str] = os.env
     if not isinstance(listeners, tuple):
         raise ConfigError([problem for problem in problems if problem.path.startswith("listeners")])
     return listeners
+
+
+def load_admin(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Admin:
+    """Where the proxy can be asked, for commands that ask it. Faults elsewhere don't matter to them."""
+    sections, problems, _ = _collect(path, environ, ())
+    admin = sections.get("admin")
+    if not isinstance(admin, Admin):
+        raise ConfigError([problem for problem in problems if problem.path.startswith("admin")])
+    return admin
 
 
 def _collect(

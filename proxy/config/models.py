@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from kveil.proxy.config import limits
 from kveil.proxy.config.choices import LogFormat, LogLevel, Preset
-from kveil.proxy.config.fields import Address, AddressGroup, GroupName, Name, SkippedRange, list_or_commas
+from kveil.proxy.config.fields import Address, AddressGroup, GroupName, Name, SkippedRange, SocketPath, list_or_commas
 from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.listeners import Listener, NodeId, Port
 from kveil.proxy.config.section import Section as _Model
@@ -65,11 +65,18 @@ class Log(_Model):
 
 
 class Admin(_Model):
-    """Where the proxy tells of itself: metrics, health, a status page. Off without an address."""
+    """Where the proxy tells of itself: metrics, health, a status page. Off without an address and a socket."""
 
     address: Address | None = None
     """Where the proxy tells of itself, on loopback only: health, metrics and a status page. `null` is
     off."""
+    socket: SocketPath | None = None
+    """A file where `kveil reload` and `kveil log-level` reach the proxy, for its own user and root alone."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is anything to ask."""
+        return self.address is not None or self.socket is not None
 
     @field_validator("address")
     @classmethod

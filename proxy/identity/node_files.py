@@ -11,7 +11,6 @@ from an honest one, so it refuses to start: rolling back must not look like a fi
 
 import base64
 import binascii
-import fcntl
 import json
 import os
 from contextlib import suppress
@@ -110,7 +109,7 @@ class NodeFiles:
     def take_chain(self) -> "ChainFile":
         """A chain that no other process has. It is this process's until it ends."""
         for number in range(_CHAINS):
-            descriptor = self._lock(f"chain-{number}.lock")
+            descriptor = self._file(f"chain-{number}.lock").take()
             if descriptor is None:
                 continue
             try:
@@ -119,19 +118,6 @@ class NodeFiles:
                 os.close(descriptor)
                 raise
         raise IdentityError(f"{self.directory} has {_CHAINS} processes already")
-
-    def _lock(self, name: str) -> int | None:
-        path = self.directory / name
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise IdentityError(f"{path} can't be written: {error.strerror}") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            return None
-        return descriptor
 
     def _file(self, name: str) -> PrivateFile:
         return PrivateFile(self.directory / name, "identity file", IdentityError)

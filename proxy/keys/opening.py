@@ -2,7 +2,7 @@
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -65,7 +65,7 @@ def open_setup(settings: Settings, policy: Policy) -> tuple[Realm, Mapping[int, 
     """The realm and the providers, if they fit the rules. No key is asked for. Raises KeySetupError."""
     realm = open_realm(settings)
     providers = open_providers(settings, policy)
-    _check_realm(settings, realm, providers)
+    check_realm(settings, realm, providers)
     return realm, providers
 
 
@@ -112,8 +112,8 @@ async def describe_keys(calls: Mapping[int, KeyCalls], keys: Iterable[KeyRef]) -
     return dict(zip(wanted, await asyncio.gather(*map(describe, wanted)), strict=True))
 
 
-def _check_realm(settings: Settings, realm: Realm, providers: Mapping[int, KeyProvider]) -> None:
-    """Raises KeySetupError if record mode can't hide keys as the rules say."""
+def check_realm(settings: Settings, realm: Realm, providers: Collection[int]) -> None:
+    """Raises KeySetupError if record mode can't hide keys as the rules say. `providers` are those that a rule names."""
     hiding = realm.hiding_key
     if isinstance(hiding, WrappedHidingKey) and hiding.block.provider not in providers:
         key = KeyRef(hiding.block.provider, hiding.block.name)

@@ -247,8 +247,10 @@ class KeyRing:
             raise KeyRefused(msg) from None
 
     def _calls_to(self, provider: int) -> KeyCalls:
-        # A rule can name no other provider than the configured ones.
-        return self._calls[provider]
+        calls = self._calls.get(provider)
+        if calls is None:  # asked for by a rule that has since gone, and its key service with it
+            raise KeyUnavailable("its key service isn't among the configured ones any more")
+        return calls
 
     # Life --------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from contextlib import suppress
+from typing import NamedTuple
 
 from kveil.proxy.config import Listener, Settings
 from kveil.proxy.listener_login import ListenerLogin
@@ -15,6 +16,14 @@ from kveil.proxy.users.users_store import Users
 _log = get_logger(__name__)
 
 
+class _Gate(NamedTuple):
+    """What clients are let in by."""
+
+    tls: ServerTls | None
+    users: Users | None
+    handshake_seconds: float
+
+
 class Listening:
     """What a listener knows of its clients.
 
@@ -22,24 +31,24 @@ class Listening:
     """
 
     def __init__(self, listener: Listener, settings: Settings) -> None:
+        """Raises OSError or ValueError if a certificate can't be used."""
         self.listener = listener
         self.places = local_places(listener, settings)
-        self._tls = None if listener.tls is None else ServerTls(listener.tls, listener.label)
-        self._users = None if listener.sasl is None else Users(listener.sasl.users)
-        self._handshake_seconds = settings.limits.login_seconds
+        self.gate = _Gate(
+            None if listener.tls is None else ServerTls(listener.tls, listener.label),
+            None if listener.sasl is None else Users(listener.sasl.users),
+            settings.limits.login_seconds,
+        )
         self._handshakes: set[asyncio.Task[None]] = set()
 
     def new_login(self) -> ListenerLogin | None:
         """Return the login of one more connection, None where the listener asks for none."""
-        sasl = self.listener.sasl
-        return None if sasl is None or self._users is None else ListenerLogin(self._users, sasl.mechanisms)
+        sasl, users = self.listener.sasl, self.gate.users
+        return None if sasl is None or users is None else ListenerLogin(users, sasl.mechanisms)
 
-    def reload(self) -> None:
-        """Read certificates and users again."""
-        if self._tls is not None:
-            self._tls.reload()
-        if self._users is not None:
-            self._users.refresh()
+    def take_over(self, fresh: "Listening") -> None:
+        """Let clients in as another one of the same listener does, from now on."""
+        self.listener, self.gate = fresh.listener, fresh.gate
 
     def close(self) -> None:
         """End the handshakes that are under way."""
@@ -57,14 +66,15 @@ class Listening:
         task.add_done_callback(self._handshakes.discard)
 
     async def _connect(self, leg: Leg, taken: socket.socket, host: str) -> None:
-        context = None if self._tls is None else self._tls.context()
+        gate = self.gate
+        context = None if gate.tls is None else gate.tls.context()
         is_connected = False
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: leg,
                 taken,
                 ssl=context,
-                ssl_handshake_timeout=None if context is None else self._handshake_seconds,
+                ssl_handshake_timeout=None if context is None else gate.handshake_seconds,
             )
             is_connected = True
         except OSError as error:

@@ -4,10 +4,10 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kveil.proxy.addresses import Endpoint
-from kveil.proxy.config import Settings
+from kveil.proxy.config import Settings, UpstreamSasl
 from kveil.proxy.config.checks import client_context
 from kveil.proxy.credentials import Credentials
 from kveil.proxy.net.leg import Leg
@@ -16,18 +16,38 @@ if TYPE_CHECKING:
     from kveil.proxy.net.tunnel import Tunnel
 
 
+class _Way(NamedTuple):
+    """How brokers are reached."""
+
+    seconds: float
+    tls: ssl.SSLContext | None
+    tunnel: "Tunnel | None"
+    sasl: UpstreamSasl | None
+
+
 class Upstream:
     """The cluster's side of the network."""
 
     def __init__(self, settings: Settings) -> None:
+        """Raises OSError or ValueError if a certificate can't be used."""
         self._bootstrap = [Endpoint(address.host, address.port) for address in settings.upstream.bootstrap]
-        self._timeout = settings.limits.connect_timeout_seconds
-        self._tls = None if settings.upstream.tls is None else client_context(settings.upstream.tls)
-        self._tunnel = None if settings.upstream.proxy is None else _tunnel(settings)
+        upstream, seconds = settings.upstream, settings.limits.connect_timeout_seconds
+        self.way = _Way(
+            seconds,
+            None if upstream.tls is None else client_context(upstream.tls),
+            None if upstream.proxy is None else _tunnel(settings),
+            upstream.sasl,
+        )
         self.credentials: Credentials | None = None
         """What the proxy logs in with; None where its clients do."""
-        if settings.upstream.sasl is not None:
-            self.credentials = Credentials(settings.upstream.sasl, seconds=self._timeout, now=time.monotonic)
+        if upstream.sasl is not None:
+            self.credentials = Credentials(upstream.sasl, seconds=seconds, now=time.monotonic)
+
+    def take_over(self, fresh: "Upstream") -> None:
+        """Connect as another one of the same cluster does, from now on. A login that is the same keeps its token."""
+        if fresh.way.sasl != self.way.sasl:
+            self.credentials = fresh.credentials
+        self.way = fresh.way
 
     @property
     def bootstrap(self) -> Sequence[Endpoint]:
@@ -53,16 +73,16 @@ class Upstream:
         raise OSError("; ".join(failures))
 
     async def _connect(self, endpoint: Endpoint, make_leg: Callable[[], Leg]) -> Leg:
-        loop = asyncio.get_running_loop()
-        name = endpoint.host if self._tls else None
-        async with asyncio.timeout(self._timeout):
-            if self._tunnel is None:
+        loop, way = asyncio.get_running_loop(), self.way
+        name = endpoint.host if way.tls else None
+        async with asyncio.timeout(way.seconds):
+            if way.tunnel is None:
                 _, leg = await loop.create_connection(
-                    make_leg, endpoint.host, endpoint.port, ssl=self._tls, server_hostname=name
+                    make_leg, endpoint.host, endpoint.port, ssl=way.tls, server_hostname=name
                 )
             else:
-                sock = await self._tunnel.open(endpoint)
-                _, leg = await loop.create_connection(make_leg, sock=sock, ssl=self._tls, server_hostname=name)
+                sock = await way.tunnel.open(endpoint)
+                _, leg = await loop.create_connection(make_leg, sock=sock, ssl=way.tls, server_hostname=name)
         return leg
 
 

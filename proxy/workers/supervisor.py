@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from kveil.proxy import log
 from kveil.proxy.admin.metrics import for_log
@@ -17,12 +18,14 @@ from kveil.proxy.admin.overview import Overview
 from kveil.proxy.config import Settings
 from kveil.proxy.net.doors import Arrival
 from kveil.proxy.process import keep_freed_memory, take_open_files
+from kveil.proxy.reload import Read
 from kveil.proxy.systemd import ServiceManager
 from kveil.proxy.workers.balance import Balance
 from kveil.proxy.workers.channel import Message
 from kveil.proxy.workers.crew import Crew
 from kveil.proxy.workers.processes import RunWorker, WorkerProcess
 from kveil.proxy.workers.reception import Reception
+from kveil.proxy.workers.reloading import Reloading
 from kveil.proxy.workers.shared_state import SharedState, endpoint_of
 from kveil.proxy.workers.signals import Signals
 from kveil.proxy.workers.worker import run_worker
@@ -40,8 +43,9 @@ _FIRST = 1
 _CRASHED = 1
 
 
-def serve_by_workers(settings: Settings, guard: Callable[[Callable[[], int]], int]) -> int:
-    """Run until SIGTERM or SIGINT, and return the exit code. `guard` runs a worker, and tells what its user can mend.
+def serve_by_workers(settings: Settings, read: Read, guard: Callable[[Callable[[], int]], int]) -> int:
+    """Run until SIGTERM or SIGINT, and return the exit code. `read` reads the settings again for a reload; `guard` runs
+    a worker, and tells what its user can mend.
 
     :raises ConfigError: a port is taken.
     """
@@ -49,9 +53,9 @@ def serve_by_workers(settings: Settings, guard: Callable[[Callable[[], int]], in
     take_open_files(settings)
 
     def run(number: int, sock: socket.socket) -> int:
-        return guard(partial(run_worker, settings, number, sock, checks_keys=supervisor.is_starting))
+        return guard(partial(run_worker, supervisor.settings, number, sock, checks_keys=supervisor.is_starting))
 
-    supervisor = Supervisor(settings, run)
+    supervisor = Supervisor(settings, run, read)
     return supervisor.run()
 
 
@@ -61,18 +65,18 @@ class Supervisor:
     :raises ConfigError: a port is taken.
     """
 
-    def __init__(self, settings: Settings, run: RunWorker) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, run: RunWorker, read: Read) -> None:
         self._selector = selectors.DefaultSelector()
         self._balance = Balance()
         self._reception = Reception(settings, self._selector, self._hand_over, lambda: len(self._balance), self._show)
-        self._signals = Signals(stop=self._stop, reload=self._reload, report=self._report)
         self._crew = Crew(
             self._selector, run, hear=self._hear, lost=self._is_replaced, leave_behind=self._close_everything
         )
         self._state = SharedState()
-        self._overview = Overview(keeps_history=settings.admin.address is not None)
+        self._overview = Overview(keeps_history=settings.admin.is_on)
         self._manager = ServiceManager()
+        self._reloading = Reloading(settings, read, self._crew, self._manager, self._overview)
+        self._signals = Signals(stop=self._stop, reload=self._reloading.begin, report=self._report)
         self._next_ping = time.monotonic()
         self._realm = ""
         """As the first worker has said."""
@@ -81,6 +85,11 @@ class Supervisor:
         self._deadline: float | None = None
         """When workers that haven't ended are killed."""
         self._exit_code: int | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force, which new workers get."""
+        return self._reloading.settings
 
     @property
     def is_starting(self) -> bool:
@@ -149,7 +158,7 @@ class Supervisor:
         _log.info("worker_ready", worker=worker.number, pid=worker.pid)
         if self.is_starting:
             self._realm = realm
-            others = range(_FIRST + 1, _FIRST + self._settings.workers)
+            others = range(_FIRST + 1, _FIRST + self.settings.workers)
             self._awaited |= {*others}
             for number in others:
                 self._start(number)
@@ -164,6 +173,7 @@ class Supervisor:
     def _is_replaced(self, worker: WorkerProcess, exit_code: int) -> bool:
         """Forget a worker that has ended, and return whether there is to be another one."""
         self._balance.remove(worker.number)
+        self._reloading.lost(worker)
         self._overview.retire(worker.pid)
         if self._signals.has_stopped:
             if not self._crew.workers:
@@ -189,12 +199,23 @@ class Supervisor:
             case "broker":
                 self._state.brokers.hear(*endpoint_of(values))
                 self._crew.send_all(message.kind, **values)  # also to who says so: the parent's order counts
+            case "tried" | "reloaded":
+                self._reloading.hear(worker, message)
+            case "ask_reload":
+                self._reloading.begin(partial(self._answer, worker, values["number"]))
+            case "ask_level":
+                self._answer(worker, values["number"], self._reloading.change_level(values["level"]))
             case "drop":
                 self._crew.send_all(message.kind, **values)
             case "look":
-                self._crew.send(worker, "answer", number=values["number"], answer=self._overview.look())
+                self._answer(worker, values["number"], self._overview.look())
             case kind:
-                self._crew.send(worker, "answer", number=values["number"], answer=self._state.answer(kind, values))
+                self._answer(worker, values["number"], self._state.answer(kind, values))
+
+    def _answer(self, worker: WorkerProcess, number: int, answer: Any) -> None:
+        """Answer a worker's question, unless it has ended meanwhile."""
+        if worker in self._crew.workers:
+            self._crew.send(worker, "answer", number=number, answer=answer)
 
     def _hand_over(self, arrival: Arrival) -> bool:
         """Give a client to a worker, and return whether there is one for the next.
@@ -226,14 +247,10 @@ class Supervisor:
         """Let nobody connect any more, and have the workers drain."""
         self._manager.stopping()
         self._reception.close()
-        self._deadline = time.monotonic() + self._settings.limits.drain_seconds + GRACE_SECONDS
+        self._deadline = time.monotonic() + self.settings.limits.drain_seconds + GRACE_SECONDS
         self._crew.drain()
         if not self._crew.workers:
             self._exit_code = 0
-
-    def _reload(self) -> None:
-        with self._manager.reloading():
-            self._crew.send_all("reload")
 
     def _report(self) -> None:
         workers = [

@@ -4,10 +4,10 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kveil.proxy import log
 from kveil.proxy.addresses import Brokers, Endpoint
@@ -18,10 +18,13 @@ from kveil.proxy.keys.opening import check_keys
 from kveil.proxy.net.accepting import Take
 from kveil.proxy.net.doors import Arrival
 from kveil.proxy.policy import Policy
+from kveil.proxy.reload import Outcome, ReloadRefused, tell_refused
+from kveil.proxy.reloader import FAILED
 from kveil.proxy.server import Server, run_loop, share
 from kveil.proxy.topics import SettingsCache
 from kveil.proxy.workers.channel import Message
 from kveil.proxy.workers.link import ParentLink
+from kveil.proxy.workers.reloading import unpacked
 from kveil.proxy.workers.shared_state import MAX_HOST_LENGTH, NAMES_AT_ONCE, SharedNames, endpoint_of
 
 if TYPE_CHECKING:
@@ -62,12 +65,13 @@ class _Worker:
         self._take: Take | None = None
         self._site: AdminSite | None = None
         self._visits: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
 
     async def run(self) -> None:
         """Serve, then drain."""
         self._server = Server(self._shared)
-        if self._shared.settings.admin.address is not None:
-            self._site = self._server.admin_site(partial(self._link.ask, "look"))
+        if self._shared.settings.admin.is_on:
+            self._site = self._server.admin_site(partial(self._link.ask, "look"), self)
             await self._site.start()
         self._link.start()
         reporting = asyncio.get_running_loop().create_task(self._report_often())
@@ -97,17 +101,54 @@ class _Worker:
             case "take":
                 self._serve(message)
             case "admin" if message.sock is not None and self._site is not None:
-                visit = asyncio.get_running_loop().create_task(self._site.take(message.sock))
-                self._visits.add(visit)
-                visit.add_done_callback(self._visits.discard)
+                self._begin(self._site.take(message.sock))
             case "broker":
                 self._shared.brokers.hear(*endpoint_of(values))
             case "drop":
                 self._shared.topic_settings.forget(values["topics"])
+            case "try_out":
+                self._begin(self._take_up("tried", self._server.try_out(unpacked(values["settings"]))))
             case "reload":
-                self._server.reload()
+                new = unpacked(values["settings"])
+                self._begin(self._take_up("reloaded", self._server.reload(new, tries_keys=False)))
+            case "level":
+                log.set_level(values["level"])
             case "drain":
                 self._server.stop()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._visits.add(task)
+        task.add_done_callback(self._visits.discard)
+
+    async def _take_up(self, kind: str, work: Coroutine[Any, Any, None]) -> None:
+        """Try settings out or take them up, one after the other, and tell the parent what was in the way."""
+        outcome = Outcome()
+        async with self._turn:
+            try:
+                await work
+            except ReloadRefused as error:
+                outcome = Outcome(problems=error.problems) if kind == "tried" else tell_refused(error)
+            except Exception:
+                _log.exception("config_reload_failed")
+                outcome = Outcome(problems=(FAILED,))
+            if kind == "reloaded":
+                self._server.reloads.is_failed = bool(outcome.problems)
+                if not outcome.problems:
+                    self._server.reloads.succeeded()
+        self._link.tell(kind, problems=outcome.as_json()["problems"])
+
+    # What can be asked of the parent ------------------------------------------------------------------------------
+
+    async def reload(self) -> dict[str, Any]:
+        """Have all workers reload, and return what came of it."""
+        answer: dict[str, Any] = await self._link.ask("ask_reload")
+        return answer
+
+    async def change_level(self, level: str) -> dict[str, Any]:
+        """Have all workers log from this level on."""
+        answer: dict[str, Any] = await self._link.ask("ask_level", level=level)
+        return answer
 
     def _serve(self, message: Message) -> None:
         values, sock = message.values, message.sock

@@ -221,3 +221,16 @@ def test_a_line_is_one_write():
     log.configure("json", "info", Out())
     get_logger("kveil.proxy.net").info("listening")
     assert [text[-1] for text in written] == ["\n"]
+
+
+def test_a_level_reaches_loggers_that_are_bound_already(stream):
+    """Those of connections that are open."""
+    log.configure("json", "info", stream)
+    bound = get_logger("x").bind(connection=17)
+    bound.debug("hidden")
+    log.set_level("debug")
+    bound.debug("shown")
+    log.set_level("error")
+    bound.warning("hidden")
+    assert [line["event"] for line in lines(stream)] == ["shown"]
+    assert log.level() == "error"

@@ -33,6 +33,7 @@ class Proxy:
         self.bootstrap = f"127.0.0.1:{port}"
         self.keys = folder / "keys.json"
         self.config = dict(config)
+        self.config_path = folder / "kveil.yaml"
         self._child: Child | None = None
 
     @property
@@ -48,14 +49,18 @@ class Proxy:
 
     def start(self) -> None:
         """Start it and wait until it listens."""
-        path = self.folder / "kveil.yaml"
-        path.write_text(yaml.safe_dump(self.config))
-        self._child = Child([*KVEIL, "run", "-c", str(path)])
+        self.configure()
+        self._child = Child([*KVEIL, "run", "-c", str(self.config_path)])
         try:
             self._child.errors.wait_for('"listening"', START_SECONDS)
         except ChildFailedError:
             self._child.wait(START_SECONDS)
             raise
+
+    def configure(self, **changes: Any) -> None:
+        """Write its configuration file, with these keys of the top level changed. It takes them up when told to."""
+        self.config |= changes
+        self.config_path.write_text(yaml.safe_dump(self.config))
 
     def stop(self) -> int:
         """End it with SIGTERM, which drains, and return its exit code."""

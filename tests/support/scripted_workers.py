@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 from kveil.proxy import log
@@ -58,8 +59,8 @@ class ScriptedWorker:
 def main() -> None:
     """Run until SIGTERM."""
     log.configure("json", "debug")
-    settings = load(Path(sys.argv[1]))
-    sys.exit(Supervisor(settings, lambda number, sock: ScriptedWorker(number, sock).run()).run())
+    read = partial(load, Path(sys.argv[1]))
+    sys.exit(Supervisor(read(), lambda number, sock: ScriptedWorker(number, sock).run(), read).run())
 
 
 if __name__ == "__main__":

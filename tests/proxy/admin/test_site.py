@@ -1,6 +1,7 @@
 """The admin port over HTTP, of a proxy that can't reach its cluster."""
 
 import asyncio
+import hashlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import pytest
 from kveil.proxy.admin import site as site_module
 from kveil.proxy.admin.overview import Overview
 from kveil.proxy.admin.readiness import Readiness
+from kveil.proxy.admin.shown import digest, shown
 from kveil.proxy.admin.site import AdminSite
 from kveil.proxy.admin.status import status_of
 from kveil.proxy.admin.survey import Survey
@@ -31,6 +33,16 @@ class Visitor:
     def __init__(self, session, url, shared, site):
         self.session, self.url, self.shared, self.site = session, url, shared, site
         self.is_ending = False
+        self.asked: list[str] = []
+        self.outcome: dict[str, object] = {}
+
+    async def reload(self) -> dict[str, object]:
+        self.asked.append("reload")
+        return self.outcome
+
+    async def change_level(self, level: str) -> dict[str, object]:
+        self.asked.append(level)
+        return self.outcome
 
     async def get(self, path: str, **headers: str) -> tuple[int, str]:
         async with self.session.get(self.url + path, headers=headers) as answer:
@@ -46,7 +58,7 @@ async def visitor(tmp_path, monkeypatch) -> AsyncIterator[Visitor]:
             tmp_path,
             upstream=f"127.0.0.1:{nobody}",
             to_cluster={"sasl": {"mechanism": "PLAIN", "username": "kveil", "password": "env:PASSWORD"}},
-            admin={"address": f"127.0.0.1:{port}"},
+            admin={"address": f"127.0.0.1:{port}", "socket": str(tmp_path / "admin.sock")},
             topics=[{"match": "metrics.*", "seal": "none"}],
         )
         overview = Overview(keeps_history=True)
@@ -59,7 +71,7 @@ async def visitor(tmp_path, monkeypatch) -> AsyncIterator[Visitor]:
         async with aiohttp.ClientSession() as session:
             found = Visitor(session, f"http://127.0.0.1:{port}", shared, None)
             readiness = Readiness(shared, Upstream(shared.settings), lambda: found.is_ending)
-            found.site = site = AdminSite(shared.settings, readiness, look)
+            found.site = site = AdminSite(shared, readiness, look, found)
             await site.start(bind_admin(shared.settings))
             yield found
             await site.stop()
@@ -99,16 +111,16 @@ async def test_names_of_this_machine(visitor, host):
 
 async def test_settings_without_secrets(visitor):
     _, text = await visitor.get("/config")
-    shown = json.loads(text)
-    assert shown["upstream"]["sasl"]["password"] == "env:PASSWORD"
+    found = json.loads(text)
+    assert found["upstream"]["sasl"]["password"] == "env:PASSWORD"
     assert PASSWORD not in text
 
 
 def test_options_of_a_module_are_not_shown(tmp_path):
     settings = make_shared(tmp_path).settings
     keys = settings.keys.model_copy(update={"options": {"token": PASSWORD}})
-    shown = site_module.shown(settings.model_copy(update={"keys": keys}))
-    assert shown["keys"]["options"] == {"token": "[redacted]"}
+    found = shown(settings.model_copy(update={"keys": keys}))
+    assert found["keys"]["options"] == {"token": "[redacted]"}
 
 
 async def test_metrics(visitor):
@@ -234,3 +246,32 @@ async def test_the_end_closes_open_pages(visitor):
         async with asyncio.timeout(5):
             await visitor.site.stop()
             await answer.read()
+
+
+class TestChanges:
+    """Asked for at the admin socket, and there alone."""
+
+    async def test_not_at_the_port(self, visitor):
+        for method, path in (("POST", "/reload"), ("PUT", "/log-level")):
+            async with visitor.session.request(method, visitor.url + path, data="debug") as answer:
+                assert answer.status == 403
+                assert "admin.socket" in await answer.text()
+        assert visitor.asked == []
+
+    @pytest.mark.parametrize(("problems", "status"), [([], 200), ([{"path": "realm", "text": "no"}], 409)])
+    async def test_at_the_socket(self, visitor, tmp_path, problems, status):
+        visitor.outcome = {"changed": ["topics"], "problems": problems}
+        connector = aiohttp.UnixConnector(str(tmp_path / "admin.sock"))
+        async with aiohttp.ClientSession(connector=connector) as session:
+            for method, place in (("POST", "/reload"), ("PUT", "/log-level")):
+                async with session.request(method, f"http://localhost{place}", data="debug") as answer:
+                    assert (answer.status, await answer.json()) == (status, visitor.outcome)
+        assert visitor.asked == ["reload", "debug"]
+
+    async def test_the_settings_in_force_are_shown(self, visitor):
+        settings = visitor.shared.settings
+        visitor.shared.settings = settings.model_copy(update={"workers": 7})
+        text = (await visitor.get("/config"))[1]
+        assert json.loads(text)["workers"] == 7
+        assert digest(visitor.shared.settings) == hashlib.sha256(text.encode()).hexdigest()
+        assert digest(settings) != digest(visitor.shared.settings)

@@ -4,7 +4,7 @@ import pytest
 
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.proxy.apis import access
-from kveil.proxy.errors import ErrorCode
+from kveil.proxy.errors import CloseConnection, ErrorCode
 from kveil.proxy.keys.errors import KeyUnavailable
 from tests.support.conversation import read_request, read_response
 from tests.support.fetching import fetch
@@ -160,7 +160,7 @@ class TestShareFetch:
         assert [found[:3] for found in self.read(talk, version)] == [(IDS["t"], 0, DENIED), (IDS["t"], 2, DENIED)]
 
     def test_what_comes_all_the_same_is_refused(self, talk, writer, version):
-        """The topic's name wasn't known when it was asked for, say."""
+        """The rule is newer than the session, whose end gives back what was acquired. The next one says why."""
         number = talk.client(SHARE_FETCH, version, {"topics": []})
         part = {
             "partition_index": 0,
@@ -168,5 +168,6 @@ class TestShareFetch:
             "acquired_records": [{"first_offset": 0, "last_offset": 0, "delivery_count": 1}],
             "current_leader": {"leader_id": 1, "leader_epoch": 1},
         }
-        talk.broker(SHARE_FETCH, version, number, {"responses": [{"topic_id": IDS["t"], "partitions": [part]}]})
-        assert self.read(talk, version) == [(IDS["t"], 0, DENIED, b"", 0)]
+        with pytest.raises(CloseConnection, match="may not be read any more"):
+            talk.broker(SHARE_FETCH, version, number, {"responses": [{"topic_id": IDS["t"], "partitions": [part]}]})
+        assert talk.to_client == []

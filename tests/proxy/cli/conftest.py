@@ -50,7 +50,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     seen: list[Settings] = []
     server = types.ModuleType("kveil.proxy.server")
 
-    def serve(settings: Settings) -> int:
+    def serve(settings: Settings, _read: object) -> int:
         seen.append(settings)
         return 0
 

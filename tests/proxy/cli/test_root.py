@@ -91,9 +91,10 @@ def test_a_command_whose_module_is_missing_is_left_out(kveil, monkeypatch):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_shows_no_variables_in_a_traceback(name):
-    if not (Path(root.__file__).parent / f"{name}.py").exists():
+    module = name.replace("-", "_")
+    if not (Path(root.__file__).parent / f"{module}.py").exists():
         pytest.skip(f"{name} is not built yet")
-    app = importlib.import_module(f"kveil.proxy.cli.{name}").app
+    app = importlib.import_module(f"kveil.proxy.cli.{module}").app
     assert app.pretty_exceptions_enable is False
 
 

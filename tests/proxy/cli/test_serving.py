@@ -115,7 +115,7 @@ def test_logging_is_set_up_before_the_server(kveil, served, key_path, monkeypatc
 
 @pytest.mark.parametrize("code", [0, 1, 2])
 def test_the_exit_code_is_the_server_s(kveil, served, key_path, monkeypatch, code):
-    monkeypatch.setattr(sys.modules["kveil.proxy.server"], "serve", lambda _settings: code)
+    monkeypatch.setattr(sys.modules["kveil.proxy.server"], "serve", lambda _settings, _read: code)
     assert kveil("run", "--upstream", "a:1", "--keys", key_path).exit_code == code
 
 
@@ -148,7 +148,7 @@ def test_every_problem_has_a_line(kveil, served, key_path):
 
 
 def test_a_fault_that_the_server_finds_is_a_sentence_too(kveil, served, key_path, monkeypatch):
-    def refuse(_settings):
+    def refuse(_settings, _read):
         raise ConfigError([Problem(path="listeners[0].address", text="port 5000 is in use")])
 
     monkeypatch.setattr(sys.modules["kveil.proxy.server"], "serve", refuse)
@@ -158,7 +158,7 @@ def test_a_fault_that_the_server_finds_is_a_sentence_too(kveil, served, key_path
 
 
 def test_a_fault_of_the_program_is_not_hidden(kveil, served, key_path, monkeypatch):
-    def fail(_settings):
+    def fail(_settings, _read):
         msg = "a bug"
         raise RuntimeError(msg)
 

@@ -137,7 +137,7 @@ def test_workers_are_heard_between_a_clients_coming_and_its_handing_over(monkeyp
             calls.append(kind)
 
     with reserved_port_range(3) as port, socket.socket() as client:
-        supervisor = Supervisor(listener_settings(port), lambda number, sock: 0)
+        supervisor = Supervisor(listener_settings(port), lambda number, sock: 0, lambda: listener_settings(port))
         try:
             monkeypatch.setattr(supervisor, "_crew", Crew())
             supervisor._balance.add(1)
