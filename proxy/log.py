@@ -20,7 +20,15 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from kveil.proxy.secret import REDACTED, Secret
 
-__all__ = ["RepeatLimit", "Secret", "bind_everywhere", "configure", "get_logger", "log_limited"]
+__all__ = [
+    "RepeatLimit",
+    "Secret",
+    "bind_everywhere",
+    "configure",
+    "get_logger",
+    "get_logger_at_every_level",
+    "log_limited",
+]
 
 # A line of one kind about one thing is worth reading every so often, not every millisecond.
 REPEAT_SECONDS: Final = 10.0
@@ -32,7 +40,17 @@ REDACTION_DEPTH: Final = 6
 
 def get_logger(name: str) -> FilteringBoundLogger:
     """A logger that names its module. It takes up `configure` whenever that is called."""
-    return cast("FilteringBoundLogger", structlog.get_logger(name, module=name.removeprefix("kveil.")))
+    return cast("FilteringBoundLogger", structlog.get_logger(name, module=_module(name)))
+
+
+def get_logger_at_every_level(name: str) -> FilteringBoundLogger:
+    """The same for lines that are written whatever the least severe level is."""
+    every = structlog.make_filtering_bound_logger(logging.NOTSET)
+    return cast("FilteringBoundLogger", structlog.wrap_logger(None, wrapper_class=every, module=_module(name)))
+
+
+def _module(name: str) -> str:
+    return name.removeprefix("kveil.")
 
 
 def configure(style: str = "auto", level: str = "info", stream: TextIO | None = None) -> None:

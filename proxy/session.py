@@ -80,6 +80,12 @@ class Parked:
     begun: float = 0.0
     """When it came in."""
 
+    @property
+    def request(self) -> RequestHeader | None:
+        """The request that it is, or that it answers."""
+        exchange = None if self.entry is None else self.entry.exchange
+        return self.header if exchange is None else exchange.header
+
 
 class Session:
     """The order of one connection's requests and answers."""
@@ -157,6 +163,7 @@ class Session:
             self.connection.client_id = header.client_id
         rewrite = exchange_type(header.api_key, self.connection)
         if rewrite is not None:
+            self.connection.request = header
             exchange = rewrite(frame, header, self.connection)
             if exchange.SEALS:
                 exchange.begun = self._now()
@@ -228,6 +235,7 @@ class Session:
         if parked is None or parked.header is None:
             return None
         self.parked_request = None
+        self.connection.request = parked.header
         rewrite = exchange_type(parked.header.api_key, self.connection)
         if rewrite is None:
             return None
@@ -279,6 +287,7 @@ class Session:
                 self.connection.login.raw_token_answered(len(frame))
             self.to_client += write_frame([bytes(frame)])
         else:
+            self.connection.request = entry.exchange.header
             needs = entry.exchange.response_needs(frame)
             if needs:
                 copy = memoryview(bytes(frame))
@@ -310,6 +319,7 @@ class Session:
         if self._begun is None:
             return
         entry, frame, steps = self._begun
+        self.connection.request = entry.exchange.header if entry.exchange else None
         if entry.exchange is None or next(steps, _DONE) is not _DONE:
             return
         self._begun = None

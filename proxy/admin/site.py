@@ -28,9 +28,9 @@ from kveil.proxy.admin.exposition import CONTENT_TYPE, exposition
 from kveil.proxy.admin.overview import POINT_SECONDS
 from kveil.proxy.admin.page import page, parts
 from kveil.proxy.admin.readiness import Readiness
+from kveil.proxy.admin.shown_settings import shown
 from kveil.proxy.config import HostPort, Settings
 from kveil.proxy.log import get_logger
-from kveil.proxy.secret import REDACTED
 
 _log = get_logger(__name__)
 
@@ -136,13 +136,6 @@ class AdminSite:
 
     async def _config(self, _request: web.Request) -> web.Response:
         return web.json_response(shown(self._settings), dumps=lambda value: json.dumps(value, indent=2))
-
-
-def shown(settings: Settings) -> dict[str, Any]:
-    """Return the settings as they may be seen. Secrets are references there already, but for a module's options."""
-    found: dict[str, Any] = settings.model_dump(mode="json")
-    found["keys"]["options"] = dict.fromkeys(found["keys"]["options"], REDACTED)
-    return found
 
 
 @cache

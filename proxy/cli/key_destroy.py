@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from kveil.proxy.cli import options
+from kveil.proxy.cli.auditing import audited
 
 if TYPE_CHECKING:
     from kveil.proxy.config import Settings
@@ -51,9 +52,10 @@ def destroy(
     if not yes and typer.prompt(f"Type {bare} to destroy it", default="", show_default=False) != bare:
         typer.echo("kveil: nothing was destroyed", err=True)
         raise typer.Exit(WRONG_USE)
-    change_key_file(settings.keys.path, without)
-    log.configure(settings.log.format.value, "info")
-    audit("key.destroyed", bare, path=str(settings.keys.path), version=version)
+    log.configure(settings.log.format.value)
+    with audited("kveil keys destroy", settings):
+        change_key_file(settings.keys.path, without)
+        audit("key.destroyed", bare, path=str(settings.keys.path), version=version)
     typer.echo(f"Destroyed {what} in {settings.keys.path}.")
 
 

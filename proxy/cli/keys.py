@@ -8,6 +8,7 @@ import typer
 
 from kveil.proxy.cli import key_destroy, key_usage, options
 from kveil.proxy.cli.apps import command_app
+from kveil.proxy.cli.auditing import audited, audited_by_file
 from kveil.proxy.cli.shred import shred
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def init(
     ] = None,
 ) -> None:
     """Make a new key file. Never touches one that is there."""
+    from kveil.proxy.admin.audit import audit
     from kveil.proxy.config import KeyService
     from kveil.proxy.keys.keyfile import DEFAULT_KEY, new_key_file
     from kveil.proxy.keys.keyfile_store import create_key_file
@@ -59,14 +61,19 @@ def init(
     realm = _realm(settings, realm)
     if settings.keys.service is KeyService.KEYFILE:
         content = new_key_file(realm=realm, names=key or (DEFAULT_KEY,))
-        create_key_file(where, content)
+        with audited("kveil keys init", settings):
+            create_key_file(where, content)
+            for one in content.keys:
+                audit("key.added", one.name, path=str(where), version=one.primary)
         names = ", ".join(one.name for one in content.keys)
         typer.echo(f"Made {where}\nrealm: {content.realm}\nkeys: {names}\n\n{LOSS}")
     else:
         if key and len(key) > 1:
             raise typer.BadParameter("a key service's keys are made there: name the one that is to wrap")
         content, wrapped_by = _new_wrapped(settings, realm, key[0] if key else None)
-        create_key_file(where, content)
+        with audited("kveil keys init", settings):
+            create_key_file(where, content)
+            audit("key.added", content.realm, path=str(where), kid=content.key_hiding_key.id.hex(), key=wrapped_by)
         line = f"key-hiding key: {content.key_hiding_key.id.hex()}, wrapped by {wrapped_by}"
         typer.echo(f"Made {where}\nrealm: {content.realm}\n{line}\n\n{LOSS_WRAPPED}")
 
@@ -141,6 +148,7 @@ def add(
     config: options.ConfigFile = None,
 ) -> None:
     """Add another key to the file, for rules that name it."""
+    from kveil.proxy.admin.audit import audit
     from kveil.proxy.keys.errors import KeySetupError
     from kveil.proxy.keys.keyfile import add_key
     from kveil.proxy.keys.keyfile_store import change_key_file
@@ -149,7 +157,9 @@ def add(
     if (service := options.service_of(name, keys)) is not None:
         msg = f"{name} is a key of {service}: make it there, and name it in a rule"
         raise KeySetupError(msg)
-    change_key_file(keys.path, lambda content: add_key(content, options.bare(name)))
+    with audited_by_file("kveil keys add", config):
+        change_key_file(keys.path, lambda content: add_key(content, options.bare(name)))
+        audit("key.added", options.bare(name), path=str(keys.path))
     typer.echo(f"Added key {name} to {keys.path}. Copy the file to every proxy that reads or writes under it.")
 
 
@@ -160,6 +170,7 @@ def rotate(
     config: options.ConfigFile = None,
 ) -> None:
     """Give a key a new version that seals from now on. Older versions stay, and still open."""
+    from kveil.proxy.admin.audit import audit
     from kveil.proxy.cli.service_commands import rotation
     from kveil.proxy.keys.errors import KeySetupError
     from kveil.proxy.keys.keyfile import rotate_key
@@ -170,8 +181,10 @@ def rotate(
     if (service := options.service_of(name, keys)) is not None:
         msg = f"{name_there} is a key of {service}, and is rotated there:\n{rotation(service, name_there, keys)}"
         raise KeySetupError(msg)
-    content = change_key_file(keys.path, lambda before: rotate_key(before, name_there))
-    rotated = next(one for one in content.keys if one.name == name_there)
+    with audited_by_file("kveil keys rotate", config):
+        content = change_key_file(keys.path, lambda before: rotate_key(before, name_there))
+        rotated = next(one for one in content.keys if one.name == name_there)
+        audit("key.rotated", name_there, path=str(keys.path), version=rotated.primary)
     typer.echo(
         f"Key {name_there} in {keys.path} seals with version {rotated.primary} from now on.\n"
         "Proxies that run with this file notice by themselves. Copy it to all others now: without it they\n"

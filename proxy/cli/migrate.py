@@ -8,6 +8,7 @@ import typer
 
 from kveil.proxy.cli import options
 from kveil.proxy.cli.apps import command_app
+from kveil.proxy.cli.auditing import audited
 from kveil.proxy.cli.options import Flags, settings_from
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def migrate(
         )
         if dry_run:
             raise typer.Exit(run_loop(_dry_run(shared, order, as_json=as_json)))
-        outcome: Outcome = run_loop(_migrate(shared, order))
+        with audited("kveil migrate", settings):
+            outcome: Outcome = run_loop(_migrate(shared, order))
         tell(order, outcome, as_json=as_json)
     except MigrateError as error:
         typer.echo(f"kveil: {error}", err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from kveil.proxy.cli import options
+from kveil.proxy.cli.auditing import audited
 from kveil.proxy.cli.options import Flags, settings_from
 
 if TYPE_CHECKING:
@@ -60,11 +61,12 @@ def shred(
         _say("name a TOPIC and one RECORD_KEY (or --file), or --finish alone")
         raise typer.Exit(WRONG_USE)
     settings = settings_from(Flags(config=config, upstream=upstream, keys=keys, tls=tls, tls_ca=tls_ca))
-    log.configure(settings.log.format.value, "info")  # with the audit lines
+    log.configure(settings.log.format.value)
     try:
-        if topic is not None and wanted is not None:
-            raise typer.Exit(asyncio.run(_shred(settings, topic, wanted)))
-        raise typer.Exit(asyncio.run(_finish(settings, yes=yes)))
+        with audited("kveil keys shred", settings):
+            if topic is not None and wanted is not None:
+                raise typer.Exit(asyncio.run(_shred(settings, topic, wanted)))
+            raise typer.Exit(asyncio.run(_finish(settings, yes=yes)))
     except (ErasureFailed, KeyDenied, KeyRefused, KeyUnavailable) as error:
         _say(str(error))
         raise typer.Exit(FAILED) from None

@@ -6,6 +6,7 @@ Three layers, each over the one before it: the file, `KVEIL_` environment variab
 Whatever is wrong in any of them is reported in one `ConfigError`, each problem with its path.
 """
 
+from kveil.proxy.config.audit import Audit, AuditFile
 from kveil.proxy.config.choices import (
     Addressing,
     Compress,
@@ -29,7 +30,7 @@ from kveil.proxy.config.errors import ConfigError, Problem
 from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.layers import Override
 from kveil.proxy.config.listeners import Listener, ListenerSasl, ListenerTls
-from kveil.proxy.config.loading import load, load_key_settings, load_keys, load_listeners
+from kveil.proxy.config.loading import load, load_audit, load_key_settings, load_keys, load_listeners
 from kveil.proxy.config.models import (
     Admin,
     BrokerPorts,
@@ -49,6 +50,8 @@ __all__ = [
     "TOPIC_PLACE",
     "Addressing",
     "Admin",
+    "Audit",
+    "AuditFile",
     "BrokerPorts",
     "Compress",
     "ConfigError",
@@ -89,6 +92,7 @@ __all__ = [
     "UpstreamTls",
     "default_key_path",
     "load",
+    "load_audit",
     "load_key_settings",
     "load_keys",
     "load_listeners",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from kveil.proxy.config import limits
+from kveil.proxy.config.audit import Audit
 from kveil.proxy.config.choices import (
     Compress,
     Erased,
@@ -246,6 +247,7 @@ class Settings(_Model):
     skip: Annotated[tuple[SkippedRange, ...], list_or_commas] = ()
     workers: Annotated[int, Field(ge=1, le=limits.WORKERS_MOST)] = 1
     admin: Admin = Admin()
+    audit: Audit = Audit()
     limits: Limits = Limits()
     log: Log = Log()
 

@@ -10,14 +10,12 @@ from kveil.protocol.kafka.errors import BatchRefused
 from kveil.protocol.kafka.record_batch import (
     HEADER_LENGTH,
     MAGIC,
-    NO_PRODUCER_ID,
-    NO_SEQUENCE,
     read_header,
     split_batches,
-    write_header,
 )
 from kveil.protocol.kafka.records import read_records, write_record
 from kveil.proxy.errors import ErrorCode, QuestionFailed
+from kveil.proxy.net.own_batches import own_batch
 from kveil.proxy.net.own_client import OwnClient
 from kveil.proxy.net.topic_admin import describe_topics
 from kveil.proxy.topics import TopicSettings
@@ -165,21 +163,8 @@ def _behind(data: bytes, position: int) -> int:
 
 async def produce(client: OwnClient, records: Sequence[KeyValue], timestamp_ms: int) -> int:
     """Write records, and return the offset behind them, once all replicas that are in sync have them."""
-    section = b"".join(piece for at, (key, value) in enumerate(records) for piece in write_record(0, at, key, value))
-    header = write_header(
-        records=[section],
-        base_offset=0,
-        partition_leader_epoch=-1,
-        attributes=0,
-        last_offset_delta=len(records) - 1,
-        base_timestamp=timestamp_ms,
-        max_timestamp=timestamp_ms,
-        producer_id=NO_PRODUCER_ID,
-        producer_epoch=-1,
-        base_sequence=NO_SEQUENCE,
-        record_count=len(records),
-    )
-    partition = {"index": 0, "records": header + section}
+    rows = [piece for at, (key, value) in enumerate(records) for piece in write_record(0, at, key, value)]
+    partition = {"index": 0, "records": own_batch(rows, len(records), timestamp_ms)}
     values = {"acks": -1, "timeout": _WRITE_MS, "topic_data": [{"name": KEY_TOPIC, "partition_data": [partition]}]}
     answer = await client.ask(ApiKey.PRODUCE, values, most=_PRODUCE)
     found = _only(_only(answer.responses, "Produce").partition_responses, "Produce")

@@ -47,6 +47,8 @@ class _AnyNode:
 class _Alone:
     """The owner of the one relay."""
 
+    holds_requests = False
+
     def __init__(self) -> None:
         self.ended = asyncio.Event()
 
