@@ -18,6 +18,7 @@ from kveil.proxy.log import get_logger, log_limited
 
 _log = get_logger(__name__)
 
+STDOUT: Final = 1
 LOCK_SECONDS: Final = 0.05
 """How long a line waits for those of other workers. Each takes some microseconds."""
 _OWNER: Final = 0o600
@@ -107,12 +108,11 @@ def _nothing() -> None:
     """Nobody wants to know."""
 
 
-def write_stdout(line: bytes) -> None:
+def write_stdout(line: bytes, descriptor: int = STDOUT) -> None:
     """Write a line to standard output, if there is room: whoever reads a pipe must not hold up the clients.
 
     :raises OSError: it can't be written.
     """
-    descriptor = 1
     if not select.select([], [descriptor], [], 0)[1]:
         raise BlockingIOError(0, "whoever reads standard output is behind")
     rest = memoryview(line)[os.write(descriptor, line) :]

@@ -17,7 +17,7 @@ from kveil.proxy.admin.metrics import sample_name
 from kveil.proxy.config import Audit, ConfigError, Problem
 
 RETRY_SECONDS: Final = 1.0
-START_SECONDS: Final = 15.0
+START_SECONDS: Final = 8.0
 """How long the first event may take to a required sink: a broker that has just started, and a key service."""
 _LOOK_SECONDS: Final = 0.01
 
@@ -112,8 +112,8 @@ class Trail:
         :raises ConfigError: it isn't in time.
         """
         if self.is_required and not await self._drained(START_SECONDS):
-            paths = {sink.name: _told(sink) for sink in self._sinks if sink.waiting}
-            raise _required(paths)
+            late = f"it took none within {START_SECONDS:g} s"
+            raise _required({sink.name: sink.trouble or late for sink in self._sinks if sink.waiting})
 
     async def _drained(self, seconds: float) -> bool:
         until = time.monotonic() + seconds
