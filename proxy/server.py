@@ -257,7 +257,7 @@ class Server:
 
     def take(self, arrival: Arrival, when_ended: Callable[[], None]) -> None:
         """Serve one more client."""
-        if self.holds_requests:
+        if self.holds:
             log.log_limited(_log.warning, "audit_holds_clients", reason=self._trail.trouble)
             arrival.sock.close()
             when_ended()
@@ -283,8 +283,8 @@ class Server:
         listening.take(arrival, relay.client)
 
     @property
-    def holds_requests(self) -> bool:
-        """Whether no further request may be served now, since nobody would have a record of it."""
+    def holds(self) -> bool:
+        """Whether nothing may pass now, since nobody would have a record of it."""
         return self._trail.holds
 
     def _go_on(self) -> None:

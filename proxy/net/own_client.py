@@ -47,7 +47,7 @@ class _AnyNode:
 class _Alone:
     """The owner of the one relay."""
 
-    holds_requests = False
+    holds = False
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()

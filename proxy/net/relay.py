@@ -38,8 +38,8 @@ class RelayOwner(Protocol):
         """Both sides are closed."""
 
     @property
-    def holds_requests(self) -> bool:
-        """Whether no further request may be served now."""
+    def holds(self) -> bool:
+        """Whether nothing may pass now: neither is anything sent, nor is more taken."""
         ...
 
 
@@ -133,9 +133,9 @@ class Relay:
             await self._own_login.run()
 
     def go_on(self) -> None:
-        """Take the requests that were held, which its owner does no longer."""
+        """Send and take what was held, which its owner does no longer."""
         if self._broker is not None:
-            self._go_on()
+            self._pump(self._receive_responses)
 
     def _go_on(self) -> None:
         """Take the requests that have waited for the broker or a login."""
@@ -224,7 +224,7 @@ class Relay:
 
     def _receive_requests(self) -> None:
         session, client = self._session, self.client
-        while session.takes_requests and not self._waits_for_login() and not self._owner.holds_requests:
+        while session.takes_requests and not self._waits_for_login() and not self._owner.holds:
             self._end_login()
             frame = client.next_frame()
             if frame is None:
@@ -244,7 +244,7 @@ class Relay:
 
     def _receive_responses(self) -> None:
         session, broker = self._session, self._broker
-        while session.takes_responses and broker is not None:
+        while session.takes_responses and broker is not None and not self._owner.holds:
             frame = broker.next_frame()
             if frame is None:
                 break
@@ -275,6 +275,8 @@ class Relay:
 
     def _flush(self) -> None:
         session = self._session
+        if self._owner.holds:
+            return  # what was decided just now has no record yet
         if session.to_broker and self._broker is not None:
             pieces, session.to_broker = session.to_broker, []
             self._broker.write(pieces)
@@ -297,10 +299,10 @@ class Relay:
             return
         session, client = self._session, self.client
         waits = self._draining or (self._own_login is not None and self._own_login.is_running)
-        waits = waits or self._owner.holds_requests
+        waits = waits or self._owner.holds
         waits = waits or broker.is_clogged or client.is_clogged or (has_large and client.waits_for_room)
         client.read(on=session.takes_requests and not waits)
-        waits = client.is_clogged or (has_large and broker.waits_for_room)
+        waits = self._owner.holds or client.is_clogged or (has_large and broker.waits_for_room)
         broker.read(on=session.takes_responses and not waits)
 
     def _release(self) -> None:

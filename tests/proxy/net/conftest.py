@@ -18,7 +18,7 @@ from tests.support.scripted_broker import SECONDS, ScriptedBroker, SocketClient
 class Proxy:
     """A listener with its relays."""
 
-    holds_requests = False
+    holds = False
 
     def __init__(self, shared, upstream, **options):
         self.shared = shared
