@@ -197,15 +197,17 @@ class Server:
 
         :raises ConfigError: a port is taken, or the audit is required and can't be had.
         """
-        async with self._trail.recording(self._audit_topic(), self._seconds_left):
-            digest = config_digest(self._shared.settings)
-            audit("proxy.started", digest, version=version("kveil"), workers=self._shared.settings.workers)
-            try:
-                await self._trail.check()
-                await self._serve(source)
-            finally:
-                audit("proxy.stopped", digest)
-        await self._shared.keys.close()
+        digest = config_digest(self._shared.settings)
+        try:
+            async with self._trail.recording(self._audit_topic(), self._seconds_left):
+                audit("proxy.started", digest, version=version("kveil"), workers=self._shared.settings.workers)
+                try:
+                    await self._trail.check()
+                    await self._serve(source)
+                finally:
+                    audit("proxy.stopped", digest)
+        finally:
+            await self._shared.keys.close()
 
     async def _serve(self, source: Source) -> None:
         source.start(self.take)
