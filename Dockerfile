@@ -15,7 +15,7 @@ COPY deploy/requirements.txt deploy/requirements-build.txt deploy/
 RUN /opt/tools/bin/pip install --require-hashes -r deploy/requirements-build.txt
 RUN /opt/tools/bin/pip --python /opt/kveil/bin/python install --require-hashes -r deploy/requirements.txt
 COPY pyproject.toml README.md LICENSE ./
-COPY deploy/build_hook.py deploy/
+COPY deploy/build_hook.py deploy/kveil.1 deploy/
 COPY protocol protocol
 COPY proxy proxy
 RUN /opt/tools/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels . \

@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup softhsm lint format test test-full test-fast demo bench lock install-systemd clean
+.PHONY: help setup softhsm lint format test test-full test-fast demo bench docs lock install-systemd clean
 .DELETE_ON_ERROR:
 
 help:  ## Say what there is
@@ -55,6 +55,9 @@ demo: setup  ## Show it at work (KEEP=1 leaves it running, KAFKA=real uses Apach
 
 bench: setup  ## Measure what sealing costs (QUICK=1 takes three minutes, all of it twenty; ARGS=--help tells more)
 	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(ARGS)
+
+docs: setup  ## Write the reference and the man page from the code
+	$(BIN)/python -m deploy.reference
 
 # For every architecture and Python, from wheels and their hashes alone.
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --only-binary :all: --generate-hashes \

@@ -5,7 +5,7 @@ All look-ups are immediate. What is missing is named as a need (`kveil.proxy.nee
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kveil.protocol.envelope import registry
 from kveil.protocol.envelope.header import KeyBlock
@@ -25,6 +25,9 @@ from kveil.proxy.needs import HidingKeyNeed, OpeningKeyNeed
 from kveil.proxy.policy import OWN_PRINCIPAL, Policy, Use
 from kveil.proxy.sequences import RefusedSequences
 from kveil.proxy.topics import SettingsCache, TopicNames
+
+if TYPE_CHECKING:
+    from kveil.proxy.tracing.spans import Tracer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +93,8 @@ class Connection:
     """An answer has named the broker of this port, and it isn't the one that is connected."""
     upstream: Endpoint | None = None
     """The broker that this connection reached."""
+    tracer: "Tracer | None" = None
+    """Who traces its requests, None where none are to be."""
 
     @property
     def client(self) -> object:

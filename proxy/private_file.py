@@ -128,13 +128,13 @@ class PrivateFile:
                 f"run kveil as that user, or chown {os.geteuid()} {self.path}"
             )
             raise self._error(msg)
-        if status.st_mode & _open_bits(status.st_uid):
+        if status.st_mode & open_bits(status.st_uid):
             mode = stat.S_IMODE(status.st_mode)
             msg = f"{self.what} is open to other users (mode {mode:04o}): chmod 600 {self.path}"
             raise self._error(msg)
 
 
-def _open_bits(owner: int) -> int:
+def open_bits(owner: int) -> int:
     """Return the permissions that a file of this owner mustn't give.
 
     Root's file is readable to a program that isn't root by its group alone, or by an access list, which shows as the

@@ -25,6 +25,7 @@ from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Settings
 from kveil.proxy.context import Connection, Shared
 from kveil.proxy.keys.opening import open_key_ring, open_record_keys
+from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.net.accepting import Accepting, Take
 from kveil.proxy.net.admin_socket import bind_admin
 from kveil.proxy.net.doors import Arrival
@@ -35,6 +36,7 @@ from kveil.proxy.policy import Policy
 from kveil.proxy.process import keep_freed_memory, take_open_files
 from kveil.proxy.systemd import ServiceManager
 from kveil.proxy.topics import SettingsCache, TopicNames
+from kveil.proxy.tracing import open_tracer
 
 if TYPE_CHECKING:
     from kveil.proxy.admin.site import AdminSite, Look
@@ -118,14 +120,14 @@ async def _admin_port(server: "Server", settings: Settings) -> AsyncIterator[Non
         await site.stop()
 
 
-def share(settings: Settings) -> Shared:
+def share(settings: Settings, open_ring: Callable[[Settings, Policy, Metrics], KeyRing] = open_key_ring) -> Shared:
     """Return what all connections of a process have in common, with nothing learnt yet.
 
     :raises KeySetupError: the keys can't be used.
     """
     policy = Policy(settings)
     metrics = Metrics()
-    keys = open_key_ring(settings, policy, metrics)
+    keys = open_ring(settings, policy, metrics)
     return Shared(
         settings=settings,
         policy=policy,
@@ -187,6 +189,7 @@ class Server:
         self._connections = 0
         self._trail = Trail(shared.settings.audit, self._go_on)
         self._drained_by: float | None = None
+        self._tracer = open_tracer(shared.settings)
         self.survey = Survey(shared, self._upstream.credentials, self._relays, self._trail)
         """What can be told of this process."""
         self._empty = asyncio.Event()
@@ -208,6 +211,8 @@ class Server:
                     audit("proxy.stopped", digest)
         finally:
             await self._shared.keys.close()
+            if self._tracer is not None:
+                await self._tracer.close()
 
     async def _serve(self, source: Source) -> None:
         source.start(self.take)
@@ -276,6 +281,7 @@ class Server:
             host=listener.advertised_host,
             node_id=arrival.node_id,
             listener_login=listening.new_login(),
+            tracer=self._tracer,
         )
         relay = Relay(connection, self._upstream, self)
         self._relays[relay] = when_ended  # from here on, so that a client in its TLS handshake counts too

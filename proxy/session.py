@@ -15,7 +15,7 @@ steps, so that other connections aren't held up: while `has_begun` says so, `ste
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kveil.protocol.kafka.api_table import API_TABLE, Action, ApiKey
 from kveil.protocol.kafka.framing import write_frame
@@ -27,7 +27,11 @@ from kveil.proxy.apis.exchange import Answer, Exchange
 from kveil.proxy.apis.opening import STEP_BYTES
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import CloseConnection, QuestionFailed
-from kveil.proxy.needs import Need, ReadRecords, RecordsNeed
+from kveil.proxy.needs import KeyNeed, Need, ReadRecords, RecordsNeed
+from kveil.proxy.tracing import TRACED, Phase
+
+if TYPE_CHECKING:
+    from kveil.proxy.tracing.spans import Trace
 
 _GUEST_APIS = frozenset(
     {
@@ -79,6 +83,7 @@ class Parked:
     throttle_ms: int = 0
     begun: float = 0.0
     """When it came in."""
+    trace: "Trace | None" = None
 
     @property
     def request(self) -> RequestHeader | None:
@@ -95,6 +100,9 @@ class Session:
         self._metrics = connection.shared.metrics
         self._counts = connection.shared.metrics.requests
         self._now = connection.shared.now
+        self._tracer = connection.tracer
+        self._traces: set[Trace] = set()
+        """Those that haven't ended."""
         self.to_broker: list[Buffer] = []
         self.to_client: list[Buffer] = []
         self.parked_request: Parked | None = None
@@ -167,6 +175,10 @@ class Session:
             exchange = rewrite(frame, header, self.connection)
             if exchange.SEALS:
                 exchange.begun = self._now()
+            if self._tracer is not None and header.api_key in TRACED:
+                exchange.trace = self._tracer.begin(header.api_key, header.client_id, self.connection.upstream)
+                if exchange.trace is not None:
+                    self._traces.add(exchange.trace)
             return self._start(exchange)
         self._forward(frame, _Entry(correlation_id=header.correlation_id))
         return None
@@ -189,7 +201,10 @@ class Session:
 
     def _start(self, exchange: Exchange) -> Parked | None:
         needs = exchange.request_needs()
+        trace = exchange.trace
         if needs:
+            if trace is not None:
+                trace.enter(_waiting(needs))
             copy = memoryview(bytearray(exchange.frame))
             self.parked_request = Parked(
                 needs=needs,
@@ -198,16 +213,27 @@ class Session:
                 failures=exchange.failures,
                 throttle_ms=exchange.throttle_ms,
                 begun=exchange.begun,
+                trace=trace,
             )
             return self.parked_request
+        self._work_on(exchange)
+        return None
+
+    def _work_on(self, exchange: Exchange) -> None:
+        """Do with the request what is to be done, now that it has what it needs."""
+        trace = exchange.trace
+        if trace is not None and exchange.SEALS:
+            trace.carries(exchange.carried())
+            trace.enter(Phase.SEAL)
         outcome = exchange.request()
         if exchange.SEALS:
             self._metrics.seal_seconds.observe(self._now() - exchange.begun)
         if isinstance(outcome, Answer):
+            self._end_trace(trace)
             self._in_flight.append(_Entry(correlation_id=None, answer=outcome.frame))
             self._answer_own()
             self.close_reason = outcome.then_close
-            return None
+            return
         entry = _Entry(correlation_id=exchange.header.correlation_id, exchange=exchange)
         answered = entry if outcome.is_answered else None
         if outcome.holds_requests:
@@ -216,10 +242,13 @@ class Session:
             self._forward(exchange.frame, answered)
         else:
             self._send(outcome.pieces, answered)
+        if trace is not None:
+            trace.enter(Phase.UPSTREAM)
+            if answered is None:
+                self._end_trace(trace)
         exchange.frame = _NOTHING  # the buffer that it lies in is used again
         if outcome.then_close:
             self.close_reason = outcome.then_close
-        return None
 
     def _forward(self, frame: memoryview, entry: _Entry | None) -> None:
         self._send([bytes(frame)], entry)
@@ -243,6 +272,7 @@ class Session:
         exchange.failures = parked.failures
         exchange.throttle_ms = parked.throttle_ms
         exchange.begun = parked.begun
+        exchange.trace = parked.trace
         return self._start(exchange)
 
     def ask(self, api_key: int, version: int, values: Mapping[str, Any], on_answer: OnAnswer) -> None:
@@ -289,6 +319,12 @@ class Session:
         else:
             self.connection.request = entry.exchange.header
             needs = entry.exchange.response_needs(frame)
+            trace = entry.exchange.trace
+            if trace is not None and needs:
+                trace.enter(_waiting(needs))
+            elif trace is not None and entry.exchange.opens:
+                trace.carries(entry.exchange.carried())
+                trace.enter(Phase.OPEN)
             if needs:
                 copy = memoryview(bytes(frame))
                 exchange = entry.exchange
@@ -305,6 +341,7 @@ class Session:
         pieces = exchange.response(frame)
         if exchange.opens:
             self._metrics.open_seconds.observe(self._now() - exchange.begun)
+        self._end_trace(exchange.trace)
         self.to_client += write_frame([bytes(frame)] if pieces is None else pieces)
         if entry is self._holding:
             self._holding = None
@@ -346,3 +383,19 @@ class Session:
         self._respond(parked.entry, parked.frame)
         self._answer_own()
         return self.parked_response
+
+    # Traces ------------------------------------------------------------------------------------------------------
+
+    def _end_trace(self, trace: "Trace | None") -> None:
+        if trace is not None:
+            trace.end()
+            self._traces.discard(trace)
+
+    def end_traces(self, problem: str | None) -> None:
+        """End the traces of all that gets no answer any more, for this reason. None: nobody waits for one."""
+        while self._traces:
+            self._traces.pop().end(problem)
+
+
+def _waiting(needs: Sequence[Need]) -> Phase:
+    return Phase.KEYS if any(isinstance(need, KeyNeed) for need in needs) else Phase.SETTINGS

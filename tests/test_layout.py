@@ -15,6 +15,7 @@ HOMES = {
     "cryptography": {"protocol/envelope/crypto.py"},
     "crc32c": {"protocol/kafka/record_batch.py", "proxy/keys/providers/gcp.py"},
     "cramjam": {"protocol/kafka/compression.py"},
+    "opentelemetry": {"proxy/tracing"},
     "prometheus_client": {"proxy/admin/exposition.py"},
     "uvloop": {"proxy/server.py"},
     "structlog": {"proxy/log.py"},

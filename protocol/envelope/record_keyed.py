@@ -31,8 +31,7 @@ from kveil.protocol.kafka.compression import MAX_DECOMPRESSED
 from kveil.protocol.kafka.errors import BatchTooLarge
 from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.record_batch import BatchHeader, read_header
-from kveil.protocol.kafka.records import read_records, write_headers, write_record, write_record_header
-from kveil.protocol.kafka.varint import read_varint
+from kveil.protocol.kafka.records import read_records, split_records, write_headers, write_record, write_record_header
 
 ERASED_HEADER = b"kveil-erased"
 """The header of what is delivered in an erased record's place: why its value is null."""
@@ -65,7 +64,7 @@ def seal_keyed_records(
     places: dict[bytes | None, list[int]] = {}
     for place, record in enumerate(read_records(section, header.record_count, header.last_offset_delta)):
         places.setdefault(record[2], []).append(place)
-    raw = list(_each(section))
+    raw = list(split_records(section))
     sealed: list[bytes] = [b""] * len(raw)
     size = 0
     salt = os.urandom(SALT_LENGTH)
@@ -85,7 +84,7 @@ def seal_keyed_records(
             partition=partition,
             hiding=hiding,
         )
-        for place, one in zip(mine, _each(made), strict=True):
+        for place, one in zip(mine, split_records(made), strict=True):
             sealed[place] = one
     records = b"".join(sealed)
     return outer_batch(header, codec, compression.compress(codec, records) if codec else records)
@@ -128,7 +127,7 @@ def unseal_around(
             any_partition=any_partition,
             extra_headers=extra_headers,
         )
-        base, opened = read_header(head).base_timestamp, _each(bytes(section))
+        base, opened = read_header(head).base_timestamp, split_records(bytes(section))
         times.append(_latest(bytes(section), base, sealed.header, len(live)))
     header = sealed.header
     wire = read_records(section_of(batch, header.codec), header.record_count, header.last_offset_delta)
@@ -154,12 +153,3 @@ def _place(record: SealedRecord) -> Place:
 
 def _latest(section: bytes, base: int, header: BatchHeader, count: int) -> int:
     return max(base + delta for delta, *_ in read_records(section, count, header.last_offset_delta))
-
-
-def _each(section: bytes) -> Iterator[bytes]:
-    """The records of a section that was read before, each with its length."""
-    pos = 0
-    while pos < len(section):
-        length, start = read_varint(section, pos)
-        yield section[pos : start + length]
-        pos = start + length

@@ -45,7 +45,7 @@ def peek_records(batch: memoryview, header: BatchHeader) -> RecordSealedBatch:
         raise Unopenable(Reason.BATCH)
     section = section_of(batch, header.codec)
     try:
-        return _read(section, header)
+        return peek_section(section, header)
     except InvalidRecord:
         raise Unopenable(Reason.RECORDS) from None
 
@@ -61,7 +61,8 @@ def section_of(batch: memoryview, codec: int) -> bytes:
         raise Unopenable(Reason.OUTER_CODEC) from None
 
 
-def _read(section: bytes, header: BatchHeader) -> RecordSealedBatch:
+def peek_section(section: bytes, header: BatchHeader) -> RecordSealedBatch:
+    """The same of a records section without compression. Raises InvalidRecord too."""
     origins: dict[tuple[bytes, bytes], Origin] = {}
     try:
         records = loops.find_each(section, header.record_count, header.last_offset_delta, origins, MAX_PLAINTEXT)

@@ -188,10 +188,15 @@ def check_produced(view: memoryview) -> BatchHeader:
         raise CorruptBatch("length of the batch is not what was sent")
     if whole < len(view):
         raise InvalidRecord("more than one batch")
-    if crc32c(view[CRC_FROM:]) != header.crc:
+    if not is_checksum_right(view, header):
         raise CorruptBatch("checksum")
     _check_produced_fields(header, len(view) - HEADER_LENGTH)
     return header
+
+
+def is_checksum_right(view: memoryview, header: BatchHeader) -> bool:
+    """Whether the bytes of a whole batch are those that its header was written for."""
+    return crc32c(view[CRC_FROM:]) == header.crc
 
 
 def _check_produced_fields(header: BatchHeader, records_length: int) -> None:

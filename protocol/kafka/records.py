@@ -118,6 +118,15 @@ def read_records(  # noqa: C901, PLR0912, PLR0915 - a call for each field would 
         raise InvalidRecord("bytes behind the last record")
 
 
+def split_records(section: bytes) -> Iterator[bytes]:
+    """The records of a section that was read before, each with its length."""
+    pos = 0
+    while pos < len(section):
+        length, start = read_varint(section, pos)
+        yield section[pos : start + length]
+        pos = start + length
+
+
 def read_headers(data: bytes, pos: int = 0) -> tuple[list[Header], int]:
     """The headers whose count stands at `pos`, and the position after them. Raises InvalidRecord."""
     headers: list[Header] = []

@@ -1,6 +1,8 @@
-"""When a certificate expires, read off the certificate itself (RFC 5280, 4.1): no library of the proxy's tells it."""
+"""What a certificate says, read off the certificate itself (RFC 5280, 4.1): no library of the proxy's tells it."""
 
 import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -10,6 +12,36 @@ _END: Final = "-----END CERTIFICATE-----"
 _UTC_TIME: Final = 0x17
 _VERSION: Final = 0xA0
 _MOST_BYTES: Final = 1024 * 1024
+_NAMES: Final = {b"\x55\x04\x03": "CN", b"\x55\x04\x0a": "O", b"\x55\x04\x0b": "OU"}
+"""The parts of a name that people know it by, by their object identifiers (X.520)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """What is of use to people. The time is Unix time."""
+
+    subject: str
+    issuer: str
+    expires: float
+
+
+def read_certificate(certificate: bytes) -> Certificate:
+    """Return what a certificate in DER says. Raises ValueError or IndexError if it is none."""
+    _, _, issuer, _, subject = _fields(certificate)[:5]
+    return Certificate(subject=_name(subject[1]), issuer=_name(issuer[1]), expires=_not_after(certificate))
+
+
+def _name(name: bytes) -> str:
+    return ", ".join(_known_parts(name)) or "a name without CN, O and OU"
+
+
+def _known_parts(name: bytes) -> Iterator[str]:
+    for _, part in _parts(name):
+        for _, pair in _parts(part):
+            (_, identifier), (_, value) = _parts(pair)
+            if identifier in _NAMES:
+                text = value.decode("utf-8", "replace")
+                yield f"{_NAMES[identifier]}={''.join(c if c.isprintable() else '?' for c in text)}"
 
 
 def expiry_of(path: Path) -> float | None:
@@ -24,14 +56,18 @@ def expiry_of(path: Path) -> float | None:
 
 
 def _not_after(certificate: bytes) -> float:
-    body = _parts(_parts(certificate)[0][1])[0][1]  # Certificate -> tbsCertificate
-    fields = [part for part in _parts(body) if part[0] != _VERSION]
-    validity = fields[3][1]  # after serialNumber, signature and issuer
+    validity = _fields(certificate)[3][1]
     tag, value = _parts(validity)[1]
     text = value.decode("ascii")
     if tag == _UTC_TIME:  # years of two digits, 1950 to 2049 (4.1.2.5.1)
         text = ("19" if text[:2] >= "50" else "20") + text
     return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+
+
+def _fields(certificate: bytes) -> list[tuple[int, bytes]]:
+    """Return serialNumber, signature, issuer, validity, subject and what follows."""
+    body = _parts(_parts(certificate)[0][1])[0][1]  # Certificate -> tbsCertificate
+    return [part for part in _parts(body) if part[0] != _VERSION]
 
 
 def _parts(data: bytes) -> list[tuple[int, bytes]]:

@@ -6,7 +6,7 @@ or a failure in its place.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from kveil.protocol.kafka.headers import RequestHeader
 from kveil.protocol.kafka.primitives import Buffer
@@ -15,6 +15,10 @@ from kveil.proxy.admin.metrics import Refusal
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import CloseConnection, ErrorCode
 from kveil.proxy.needs import GiftNeed, Need, ReadRecords, RecordsNeed
+from kveil.proxy.tracing import Carried
+
+if TYPE_CHECKING:
+    from kveil.proxy.tracing.spans import Trace
 
 _MS_MAX = 2**31 - 1
 
@@ -55,6 +59,8 @@ class Exchange:
     """Whether the request has records."""
     begun: float = 0.0
     """When the frame with records came in, by the shared clock."""
+    trace: "Trace | None" = None
+    """Set if this request is among those that are traced."""
 
     def __init__(self, frame: memoryview, header: RequestHeader, connection: Connection) -> None:
         self.frame = frame
@@ -87,6 +93,10 @@ class Exchange:
         """Return the new answer, None for the very same bytes."""
         return None
 
+    def carried(self) -> Iterator[Carried]:
+        """Yield whose records the request or the answer has, once the needs of it are met."""
+        return iter(())
+
     # For the subclasses ------------------------------------------------------------------------------------------
 
     def walk_request(self) -> Walked:
@@ -116,6 +126,8 @@ class Exchange:
         """Count a partition that the proxy refuses."""
         shared = self.connection.shared
         shared.metrics.refused(code, Refusal(shared.unix_time(), topic, partition, code.name, reason))
+        if self.trace is not None:
+            self.trace.refused(topic, partition, code, reason)
 
     def topic_name(self, name: str | None, topic_id: bytes | None) -> str | None:
         """Return the topic's name, None for an id that isn't known."""

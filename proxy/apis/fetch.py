@@ -19,6 +19,7 @@ from kveil.proxy.context import Connection
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
 from kveil.proxy.needs import Need, TopicNameNeed
 from kveil.proxy.policy import Rule, Use
+from kveil.proxy.tracing import Carried
 
 _CLIENT = -1
 """The replica id of a client."""
@@ -126,6 +127,10 @@ class Fetch(Exchange):
                     place = self.topic_name(name, topic_id), index
                     yield _Found(place, error_span, (start, records_at, end), records)
 
+    def carried(self) -> Iterator[Carried]:
+        """Yield whose records the answer has, without those that pass as they are."""
+        return carried_records((found.place, found.records) for found in self._found)
+
     def response_steps(self) -> Iterator[None]:
         """Open the records ahead."""
         return open_in_steps((found.records for found in self._found), self._room)
@@ -208,6 +213,12 @@ def fetched_records(opening: Opening | Refused, partition: int, records: memoryv
         return opening
     topic, rule, connection = opening
     return FetchedRecords(records, topic=topic, partition=partition, rule=rule, connection=connection)
+
+
+def carried_records(found: Iterable[tuple[tuple[str | None, int], FetchedRecords | Refused]]) -> Iterator[Carried]:
+    """Yield whose records these are."""
+    for (topic, partition), records in found:
+        yield Carried(topic, partition, records.count if isinstance(records, FetchedRecords) else 0)
 
 
 def open_in_steps(found: Iterable[FetchedRecords | Refused], room: Room) -> Iterator[None]:

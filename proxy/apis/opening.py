@@ -147,6 +147,11 @@ class FetchedRecords:
                 return peek_records(view, header)
             raise
 
+    @property
+    def count(self) -> int:
+        """How many records its batches say that they have."""
+        return sum(batch.header.record_count for batch in self._batches if batch.header is not None)
+
     def needs(self, failures: Mapping[Need, Exception]) -> list[Need]:
         """Return the keys that are missing. A key that can't be had is noted at its batch."""
         needs: list[Need] = []

@@ -4,11 +4,11 @@ Other partitions of the request go on (R7). The answer is read whole, also an er
 of new leaders (KIP-951).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kveil.protocol.kafka.primitives import Buffer, write_array_length, write_bytes_length
-from kveil.protocol.kafka.record_batch import HEADER_LENGTH
+from kveil.protocol.kafka.record_batch import HEADER_LENGTH, read_header
 from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker, splice
 from kveil.proxy.apis.access import check_access
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
@@ -23,6 +23,7 @@ from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
 from kveil.proxy.log import log_limited
 from kveil.proxy.needs import Need, TopicNameNeed
 from kveil.proxy.policy import Use
+from kveil.proxy.tracing import Carried
 
 
 class _Topic(NamedTuple):
@@ -188,6 +189,13 @@ class Produce(Exchange):
         except Refused:
             refused.note(topic.place, partition, header)
             raise
+
+    def carried(self) -> Iterator[Carried]:
+        """Yield whose records the request has."""
+        for topic in self._topics:
+            for _, partition, (_, at, end) in topic.partitions:
+                records = read_header(self.frame, at).record_count if end - at >= HEADER_LENGTH else 0
+                yield Carried(topic.name, partition, max(records, 0))
 
     def _log_refusals(self, refusals: Sequence[Refusal]) -> None:
         names = {topic.place: topic.name for topic in self._topics}

@@ -17,6 +17,7 @@ from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
 from kveil.proxy.apis.fetch import (
     NO_RECORDS_HERE,
+    carried_records,
     fetched_records,
     find_opening,
     name_needs,
@@ -30,6 +31,7 @@ from kveil.proxy.config import Direction
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 from kveil.proxy.needs import HidingKeyNeed, Need, OpeningKeyNeed
+from kveil.proxy.tracing import Carried
 
 _RETRIABLE = frozenset({ErrorCode.KAFKA_STORAGE_ERROR, ErrorCode.UNKNOWN_TOPIC_ID})
 
@@ -165,6 +167,10 @@ class ShareFetch(Exchange):
                 if isinstance(records, FetchedRecords):
                     needs.update(dict.fromkeys(records.needs(self.failures)))
         return list(needs)
+
+    def carried(self) -> Iterator[Carried]:
+        """Yield whose records the answer has, without those that pass as they are."""
+        return carried_records((found.place, found.records) for found in self._found)
 
     def response_steps(self) -> Iterator[None]:
         """Open the records ahead."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 import typer
 
 from kveil.proxy.cli.check import Decision, decide, sentence
+from kveil.proxy.cli.telling import still_at
 from kveil.proxy.config import Settings
 from kveil.proxy.errors import QuestionFailed
 from kveil.proxy.keys.opening import describe_keys, key_calls, open_providers
@@ -25,7 +26,8 @@ _Keys = Mapping[KeyRef, KeyDescription | str]
 def check_cluster(settings: Settings, policy: Policy, named: Sequence[str], realm: str, *, as_json: bool) -> int:
     """Show what happens to the topics of the cluster, or to those of them that are named. Returns the exit code."""
     try:
-        topics, keys = asyncio.run(_look(settings, policy, named))
+        with still_at("asking the cluster for its topics, and for the key of each"):
+            topics, keys = asyncio.run(_look(settings, policy, named))
     except QuestionFailed as error:
         typer.echo(f"kveil: {error}", err=True)
         return FAILED

@@ -1,8 +1,10 @@
-"""`kveil doctor`: can the cluster be reached with this configuration, and what of it will make trouble."""
+"""`kveil doctor`: can this host seal, reach the cluster and open again, and what will make trouble."""
 
 import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Final
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,27 +14,25 @@ from kveil.proxy.cli.options import Flags, settings_from
 
 if TYPE_CHECKING:
     from kveil.proxy.config import Settings
-    from kveil.proxy.policy import Policy
-    from kveil.proxy.topics import TopicSettings
+    from kveil.proxy.doctor.checks import Order
+    from kveil.proxy.doctor.findings import Finding
 
 app = command_app()
-
-FAILED: Final = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was looked at."""
-
-    about: str
-    ok: bool
-    text: str
 
 
 @app.command()
 def doctor(
     topics: Annotated[list[str] | None, typer.Argument(metavar="TOPIC", help="Topics to look at.")] = None,
     *,
+    canary: Annotated[
+        str | None,
+        typer.Option("--canary", metavar="TOPIC", help="Write a record to this topic instead of a temporary one."),
+    ] = None,
+    no_canary: Annotated[bool, typer.Option("--no-canary", help="Write nothing: change nothing at all.")] = False,
+    command_config: Annotated[
+        Path | None,
+        typer.Option("--command-config", metavar="FILE", help="A client's properties, with the login to use."),
+    ] = None,
     config: options.ConfigFile = None,
     upstream: options.UpstreamServers = None,
     keys: options.KeyPath = None,
@@ -40,74 +40,90 @@ def doctor(
     tls_ca: options.TlsCa = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Connect to the cluster, and say what of the topics named will make trouble. Changes nothing."""
-    import asyncio
+    """Look at the way to the cluster and back, and say how to mend what is wrong.
 
+    A record is sealed, produced to a temporary topic, and read back. Exit code 0: all is well. 1: something fails.
+    2: the configuration can't be used. 3: there are warnings.
+    """
     from kveil.proxy import log
+    from kveil.proxy.doctor.checks import Order
+    from kveil.proxy.doctor.findings import exit_code
+    from kveil.proxy.server import run_loop
 
-    settings = settings_from(Flags(config=config, upstream=upstream, keys=keys, tls=tls, tls_ca=tls_ca))
-    log.configure(settings.log.format.value, "warning")
-    findings = asyncio.run(_examine(settings, topics or []))
-    ok = all(finding.ok for finding in findings)
+    if canary is not None and no_canary:
+        raise typer.BadParameter("--canary and --no-canary exclude each other")
+    flags = Flags(config=config, upstream=upstream, keys=keys, tls=tls, tls_ca=tls_ca)
+    settings = _settings(flags, command_config, as_json=as_json)
+    log.configure(settings.log.format.value, "critical")  # what is wrong is told by the findings
+    order = Order(config=config, topics=topics or (), canary=not no_canary, canary_topic=canary)
+    findings = run_loop(_examine(settings, order, as_json=as_json))
     if as_json:
-        typer.echo(json.dumps({"ok": ok, "findings": [asdict(finding) for finding in findings]}, indent=2))
-    else:
-        typer.echo("\n".join(f"{'ok     ' if one.ok else 'WARNING'} {one.about}: {one.text}" for one in findings))
-    raise typer.Exit(0 if ok else FAILED)
+        typer.echo(_as_json(findings))
+    raise typer.Exit(exit_code(findings))
 
 
-async def _examine(settings: "Settings", topics: list[str]) -> list[Finding]:
-    from kveil.protocol.kafka.api_table import ApiKey
-    from kveil.proxy.errors import QuestionFailed
-    from kveil.proxy.net.own_client import own_client
-    from kveil.proxy.net.topic_admin import describe_topics
-    from kveil.proxy.server import share
+def _settings(flags: Flags, command_config: Path | None, *, as_json: bool) -> "Settings":
+    """The settings, with the login that is given for the command. Raises ConfigError, or ends the program."""
+    from kveil.proxy.config import ConfigError
+    from kveil.proxy.migrate.client_properties import with_login
+    from kveil.proxy.migrate.errors import MigrateError
 
-    shared = share(settings)
     try:
-        async with own_client(shared) as client:
-            cluster = await client.ask(ApiKey.DESCRIBE_CLUSTER, {})
-            if cluster.error_code:
-                raise QuestionFailed(f"the broker answered {cluster.error_code.name}")
-            found = await describe_topics(client, topics) if topics else {}
-    except QuestionFailed as error:
-        return [Finding(about="cluster", ok=False, text=str(error))]
-    text = f"{cluster.cluster_id}, {len(cluster.brokers)} brokers, as {_login(settings)}"
-    findings = [Finding(about="cluster", ok=True, text=text)]
-    for topic, topic_settings in found.items():
-        findings += _look_at(topic, topic_settings, shared.policy)
-    return findings
+        settings = settings_from(flags)
+        return settings if command_config is None else with_login(settings, command_config)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        problems = [{"path": problem.path, "text": problem.text} for problem in error.problems]
+        typer.echo(json.dumps({"ok": False, "problems": problems}, indent=2))
+        raise typer.Exit(error.exit_code) from None
+    except MigrateError as error:
+        typer.echo(f"kveil: {error}", err=True)
+        raise typer.Exit(error.exit_code) from None
 
 
-def _login(settings: "Settings") -> str:
-    return "nobody" if settings.upstream.sasl is None else f"{settings.upstream.sasl.mechanism} user"
+async def _examine(settings: "Settings", order: "Order", *, as_json: bool) -> "list[Finding]":
+    from kveil.proxy.doctor.checks import Examined
+    from kveil.proxy.doctor.examination import Listener, examine
+
+    examined = Examined(settings, order)
+    listener = Listener(found=_quiet if as_json else _tell, waiting=_tell_waiting)
+    try:
+        return await examine(examined.checks(), listener)
+    finally:
+        await examined.close()
 
 
-def _look_at(topic: str, settings: "TopicSettings | Exception", policy: "Policy") -> list[Finding]:
-    from kveil.proxy.apis.sealing import limit_with_room, sealing_mode
-    from kveil.proxy.config import Mode
-    from kveil.proxy.topics import DEFAULT_MAX_MESSAGE_BYTES
+def _quiet(_finding: "Finding") -> None:
+    """In JSON all are told at the end."""
 
-    if isinstance(settings, Exception):
-        return [Finding(about=topic, ok=False, text=f"its settings can't be read: {settings}")]
-    rule = policy.rule_for(topic)
-    if not rule.seal:
-        return [Finding(about=topic, ok=True, text=f"PLAIN ({policy.matched_by(topic)})")]
-    troubles = []
-    if settings.unreadable and rule.mode is Mode.AUTO:
-        troubles.append(
-            f"its settings can't be read ({settings.unreadable}), so its records are sealed one by one: grant "
-            "DESCRIBE_CONFIGS, or pin the mode in its rule"
-        )
-    if settings.is_compacted and rule.mode is Mode.BATCH:
-        troubles.append("it is compacted, and its rule says mode: batch: the broker refuses what has no key")
-    limit = settings.max_message_bytes
-    needed = limit_with_room(DEFAULT_MAX_MESSAGE_BYTES, sealing_mode(rule.mode, settings))
-    if limit is not None and limit < needed and not rule.raise_message_limit:
-        troubles.append(
-            f"max.message.bytes {limit} leaves no room for what sealing adds to the largest batches; those that don't "
-            f"shrink are refused: `kveil prepare {topic}`"
-        )
-    if troubles:
-        return [Finding(about=topic, ok=False, text=text) for text in troubles]
-    return [Finding(about=topic, ok=True, text=f"sealed ({policy.matched_by(topic)})")]
+
+def _tell(finding: "Finding") -> None:
+    typer.echo(line(finding))
+    sys.stdout.flush()
+
+
+def _tell_waiting(check: str) -> None:
+    typer.echo(f"kveil: still looking at: {check}", err=True)
+
+
+def line(finding: "Finding") -> str:
+    """A finding as a line. What is ok is written small, so that the rest is seen."""
+    from kveil.proxy.doctor.findings import Level
+
+    is_well = finding.level in {Level.OK, Level.SKIPPED}
+    level = finding.level.value if is_well else finding.level.value.upper()
+    remedy = "" if finding.remedy is None else f" -> {finding.remedy}"
+    return f"{level:<8}{finding.check}: {finding.what}{remedy}"
+
+
+def _as_json(findings: "list[Finding]") -> str:
+    from kveil.proxy.doctor.findings import Level, worst
+
+    level = worst(findings)
+    shown = {
+        "ok": level in {Level.OK, Level.SKIPPED},
+        "worst": level.value,
+        "findings": [asdict(finding) for finding in findings],
+    }
+    return json.dumps(shown, indent=2)

@@ -6,6 +6,7 @@ import typer
 
 from kveil.proxy.cli import options
 from kveil.proxy.cli.auditing import audited
+from kveil.proxy.cli.telling import tell, warn
 
 if TYPE_CHECKING:
     from kveil.proxy.config import Settings
@@ -24,6 +25,7 @@ def destroy(
     in_use: Annotated[bool, typer.Option("--in-use", help="Destroy it though the configuration names it.")] = False,
     path: options.KeyPath = None,
     config: options.ConfigFile = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Take a key out of the key file for ever: what was sealed under it opens for nobody any more."""
     from kveil.proxy import log
@@ -48,15 +50,16 @@ def destroy(
     if version is None and not in_use:
         _check_unused(settings, bare)
     what = f"key {bare}" if version is None else f"version {version} of key {bare}"
-    typer.echo(_warning(settings, what))
-    if not yes and typer.prompt(f"Type {bare} to destroy it", default="", show_default=False) != bare:
+    warn(_warning(settings, what), as_json=as_json)
+    if not yes and typer.prompt(f"Type {bare} to destroy it", default="", show_default=False, err=as_json) != bare:
         typer.echo("kveil: nothing was destroyed", err=True)
         raise typer.Exit(WRONG_USE)
     log.configure(settings.log.format.value)
     with audited("kveil keys destroy", settings):
         change_key_file(settings.keys.path, without)
         audit("key.destroyed", bare, path=str(settings.keys.path), version=version)
-    typer.echo(f"Destroyed {what} in {settings.keys.path}.")
+    shown = {"path": str(settings.keys.path), "key": bare, "version": version}
+    tell(f"Destroyed {what} in {settings.keys.path}.", shown, as_json=as_json)
 
 
 def _check_unused(settings: "Settings", name: str) -> None:

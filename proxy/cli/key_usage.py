@@ -1,13 +1,13 @@
 """`kveil keys usage`: which key versions a topic still needs, before one is retired."""
 
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from kveil.proxy.cli import options
 from kveil.proxy.cli.options import Flags, settings_from
+from kveil.proxy.cli.scanning import ScanProgress, plainly, provider_name, when
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from kveil.proxy.policy import KeyRef
 
 FAILED: Final = 1
-PROGRESS_SECONDS: Final = 2.0
 
 
 def usage(
@@ -61,7 +60,7 @@ async def _read(settings: "Settings", topic: str, start: int) -> dict[str, Any]:
     scan = TopicScan(shared, topic)
     await scan.begin()
     found = Usage()
-    progress = _Progress(topic, scan.partitions)
+    progress = ScanProgress(topic, scan.partitions)
     async for partition, batch in scan.batches(start):
         found.add(partition, batch)
         progress.tell(partition)
@@ -80,36 +79,15 @@ async def _read(settings: "Settings", topic: str, start: int) -> dict[str, Any]:
     }
 
 
-class _Progress:
-    """Lines for whoever waits, on standard error."""
-
-    def __init__(self, topic: str, partitions: int) -> None:
-        from time import monotonic
-
-        self._topic, self._partitions, self._now = topic, partitions, monotonic
-        self._due = monotonic() + PROGRESS_SECONDS
-        self._batches = 0
-        self._seen: set[int] = set()
-
-    def tell(self, partition: int) -> None:
-        """One more batch was read."""
-        self._batches += 1
-        self._seen.add(partition)
-        if self._now() >= self._due:
-            self._due = self._now() + PROGRESS_SECONDS
-            where = f"partition {len(self._seen)} of {self._partitions}"
-            typer.echo(f"{self._topic}: {self._batches} batches read, {where}", err=True)
-
-
 def _needed(found: "Usage") -> "Iterator[dict[str, Any]]":
     for key, spans in sorted(found.keys.items()):
-        named = {"provider": _provider(key.provider), "name": key.name, "version": key.version}
+        named = {"provider": provider_name(key.provider), "name": key.name, "version": key.version}
         yield {**named, **_sums(spans), "partitions": _spans(spans)}
 
 
 def _not_needed(found: "Usage", described: "Mapping[KeyRef, KeyDescription | str]") -> "Iterator[dict[str, Any]]":
     for key, said in described.items():
-        named = {"provider": _provider(key.provider), "name": key.name}
+        named = {"provider": provider_name(key.provider), "name": key.name}
         if isinstance(said, str):
             yield {**named, "problem": said}
             continue
@@ -118,12 +96,6 @@ def _not_needed(found: "Usage", described: "Mapping[KeyRef, KeyDescription | str
             yield {**named, "problem": "its envelopes don't say which version they need"}
         elif left := [version for version in said.versions if version not in needed]:
             yield {**named, "versions": left, "primary": said.primary}
-
-
-def _provider(number: int) -> str:
-    from kveil.proxy.policy import SERVICES
-
-    return SERVICES[number].value if number in SERVICES else f"provider {number}"
 
 
 def _sums(spans: "ByPartition") -> dict[str, int]:
@@ -142,8 +114,8 @@ def _lines(shown: dict[str, Any]) -> "Iterator[str]":
     yield f"{shown['topic']}: {shown['partitions']} partitions{since}"
     for key in shown["keys"]:
         # Quoted where it isn't plain: an envelope may name anything.
-        version = f" version {_plainly(key['version'])}" if key["version"] else ""
-        name = f"{key['provider']}:{_plainly(key['name'])}"
+        version = f" version {plainly(key['version'])}" if key["version"] else ""
+        name = f"{key['provider']}:{plainly(key['name'])}"
         yield f"needed: {name}{version}, {key['batches']} batches, {key['records']} records"
         yield from map(_span, key["partitions"])
     for key in shown["not_needed"]:
@@ -161,17 +133,6 @@ def _lines(shown: dict[str, Any]) -> "Iterator[str]":
 
 
 def _span(span: dict[str, Any]) -> str:
-    when = " to ".join(_date(span[name]) for name in ("oldest", "newest"))
+    times = " to ".join(when(span[name]) for name in ("oldest", "newest"))
     offsets = f"offsets {span['first_offset']} to {span['last_offset']}"
-    return f"  partition {span['partition']}: {span['batches']} batches, {span['records']} records, {offsets}, {when}"
-
-
-def _date(stamp: int) -> str:
-    try:
-        return datetime.fromtimestamp(stamp / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        return str(stamp)
-
-
-def _plainly(name: str) -> str:
-    return name if name.isascii() and name.isprintable() else repr(name)
+    return f"  partition {span['partition']}: {span['batches']} batches, {span['records']} records, {offsets}, {times}"

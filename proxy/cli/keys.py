@@ -10,6 +10,7 @@ from kveil.proxy.cli import key_destroy, key_usage, options
 from kveil.proxy.cli.apps import command_app
 from kveil.proxy.cli.auditing import audited, audited_by_file
 from kveil.proxy.cli.shred import shred
+from kveil.proxy.cli.telling import still_at, tell, warn
 
 if TYPE_CHECKING:
     from kveil.proxy.config import Keys, Settings
@@ -49,6 +50,7 @@ def init(
             help="A key to make, repeatable; of a key service, the key that is to wrap. [default]",
         ),
     ] = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Make a new key file. Never touches one that is there."""
     from kveil.proxy.admin.audit import audit
@@ -65,17 +67,23 @@ def init(
             create_key_file(where, content)
             for one in content.keys:
                 audit("key.added", one.name, path=str(where), version=one.primary)
-        names = ", ".join(one.name for one in content.keys)
-        typer.echo(f"Made {where}\nrealm: {content.realm}\nkeys: {names}\n\n{LOSS}")
+        names = [one.name for one in content.keys]
+        shown = {"path": str(where), "realm": content.realm, "keys": names}
+        tell(f"Made {where}\nrealm: {content.realm}\nkeys: {', '.join(names)}\n", shown, as_json=as_json)
+        warn(LOSS, as_json=as_json)
     else:
         if key and len(key) > 1:
             raise typer.BadParameter("a key service's keys are made there: name the one that is to wrap")
-        content, wrapped_by = _new_wrapped(settings, realm, key[0] if key else None)
+        with still_at("asking the key service"):
+            content, wrapped_by = _new_wrapped(settings, realm, key[0] if key else None)
+        hiding = content.key_hiding_key.id.hex()
         with audited("kveil keys init", settings):
             create_key_file(where, content)
-            audit("key.added", content.realm, path=str(where), kid=content.key_hiding_key.id.hex(), key=wrapped_by)
-        line = f"key-hiding key: {content.key_hiding_key.id.hex()}, wrapped by {wrapped_by}"
-        typer.echo(f"Made {where}\nrealm: {content.realm}\n{line}\n\n{LOSS_WRAPPED}")
+            audit("key.added", content.realm, path=str(where), kid=hiding, key=wrapped_by)
+        shown = {"path": str(where), "realm": content.realm, "key_hiding_key": hiding, "wrapped_by": wrapped_by}
+        line = f"key-hiding key: {hiding}, wrapped by {wrapped_by}"
+        tell(f"Made {where}\nrealm: {content.realm}\n{line}\n", shown, as_json=as_json)
+        warn(LOSS_WRAPPED, as_json=as_json)
 
 
 def _settings(path: Path | None, config: Path | None) -> "Settings":
@@ -135,7 +143,8 @@ def list_keys(path: options.KeyPath = None, config: options.ConfigFile = None, a
     """Show the names and versions of the keys, never the keys themselves."""
     from kveil.proxy.cli.key_listing import as_text, list_all
 
-    listing = list_all(_settings(path, config))
+    with still_at("asking for the keys"):
+        listing = list_all(_settings(path, config))
     typer.echo(json.dumps(listing, indent=2) if as_json else as_text(listing))
     if any("problem" in key for key in listing["keys"]):
         raise typer.Exit(1)
@@ -146,6 +155,7 @@ def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the new key.")],
     path: options.KeyPath = None,
     config: options.ConfigFile = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Add another key to the file, for rules that name it."""
     from kveil.proxy.admin.audit import audit
@@ -160,7 +170,8 @@ def add(
     with audited_by_file("kveil keys add", config):
         change_key_file(keys.path, lambda content: add_key(content, options.bare(name)))
         audit("key.added", options.bare(name), path=str(keys.path))
-    typer.echo(f"Added key {name} to {keys.path}. Copy the file to every proxy that reads or writes under it.")
+    text = f"Added key {name} to {keys.path}. Copy the file to every proxy that reads or writes under it."
+    tell(text, {"path": str(keys.path), "key": options.bare(name)}, as_json=as_json)
 
 
 @app.command()
@@ -168,6 +179,7 @@ def rotate(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The key to rotate.")] = "default",
     path: options.KeyPath = None,
     config: options.ConfigFile = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Give a key a new version that seals from now on. Older versions stay, and still open."""
     from kveil.proxy.admin.audit import audit
@@ -185,11 +197,12 @@ def rotate(
         content = change_key_file(keys.path, lambda before: rotate_key(before, name_there))
         rotated = next(one for one in content.keys if one.name == name_there)
         audit("key.rotated", name_there, path=str(keys.path), version=rotated.primary)
-    typer.echo(
+    text = (
         f"Key {name_there} in {keys.path} seals with version {rotated.primary} from now on.\n"
         "Proxies that run with this file notice by themselves. Copy it to all others now: without it they\n"
         "can't open what is sealed from here on."
     )
+    tell(text, {"path": str(keys.path), "key": name_there, "version": rotated.primary}, as_json=as_json)
 
 
 app.command()(key_usage.usage)

@@ -10,6 +10,7 @@ from kveil.proxy.cli import options
 from kveil.proxy.cli.apps import command_app
 from kveil.proxy.cli.auditing import audited
 from kveil.proxy.cli.options import Flags, settings_from
+from kveil.proxy.cli.telling import still_at
 
 if TYPE_CHECKING:
     import asyncio
@@ -71,7 +72,9 @@ def migrate(
             _wrong("say SOURCE and DEST, or --mark TOPIC")
         shared = _share(settings, command_config, mark)
         if mark is not None:
-            raise typer.Exit(run_loop(_mark(shared, settings, mark, as_json=as_json)))
+            with still_at("asking the cluster"):
+                code = run_loop(_mark(shared, settings, mark, as_json=as_json))
+            raise typer.Exit(code)
         order = Order(
             source=source or "",
             dest=dest or "",
@@ -82,7 +85,9 @@ def migrate(
             groups=[name.strip() for name in (translate_groups or "").split(",") if name.strip()],
         )
         if dry_run:
-            raise typer.Exit(run_loop(_dry_run(shared, order, as_json=as_json)))
+            with still_at("asking the cluster"):
+                code = run_loop(_dry_run(shared, order, as_json=as_json))
+            raise typer.Exit(code)
         with audited("kveil migrate", settings):
             outcome: Outcome = run_loop(_migrate(shared, order))
         tell(order, outcome, as_json=as_json)

@@ -9,6 +9,7 @@ import typer
 from kveil.proxy.cli import options
 from kveil.proxy.cli.apps import command_app
 from kveil.proxy.cli.options import Flags, settings_from
+from kveil.proxy.cli.telling import still_at
 from kveil.proxy.topics import DEFAULT_MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ async def _prepare(settings: "Settings", topics: list[str], batch_bytes: int, *,
     shared = share(settings)
     try:
         async with own_client(shared) as client:
-            found = await describe_topics(client, topics)
+            with still_at("asking the cluster"):
+                found = await describe_topics(client, topics)
             limits = _limits(found, shared.policy, batch_bytes)
             low = {topic: limit for topic, limit in limits.items() if limit.now < limit.wanted}
             if not as_json:
@@ -122,6 +124,6 @@ def _as_text(found: "Mapping[str, TopicSettings | Exception]", limits: "Mapping[
 
 def _agrees() -> bool:
     if sys.stdin.isatty():
-        return typer.confirm("Change this on the cluster?")
+        return typer.confirm("Change this on the cluster?", err=True)
     typer.echo("kveil: nothing was changed: --yes changes it without asking", err=True)
     return False

@@ -10,12 +10,14 @@ from typer.main import get_command
 
 # In the order of `kveil --help`. Each is a module beside this one.
 COMMANDS: Final = (
+    "init",
     "run",
     "producer",
     "consumer",
     "keys",
     "users",
     "check",
+    "inspect",
     "health",
     "doctor",
     "prepare",
@@ -60,6 +62,7 @@ app: Final = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Kveil: an encrypting sidecar for Apache Kafka. The broker sees ciphertext, clients change no code.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong use or configuration.",
 )
 
 

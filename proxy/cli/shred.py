@@ -10,6 +10,7 @@ import typer
 from kveil.proxy.cli import options
 from kveil.proxy.cli.auditing import audited
 from kveil.proxy.cli.options import Flags, settings_from
+from kveil.proxy.cli.telling import still_at, tell, warn
 
 if TYPE_CHECKING:
     from kveil.proxy.config import Settings
@@ -48,6 +49,7 @@ def shred(
     keys: options.KeyPath = None,
     tls: options.Tls = None,
     tls_ca: options.TlsCa = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Erase one record key of a topic (key_per: record_key), for ever. It takes two steps: --finish is the second."""
     import asyncio
@@ -65,8 +67,8 @@ def shred(
     try:
         with audited("kveil keys shred", settings):
             if topic is not None and wanted is not None:
-                raise typer.Exit(asyncio.run(_shred(settings, topic, wanted)))
-            raise typer.Exit(asyncio.run(_finish(settings, yes=yes)))
+                raise typer.Exit(asyncio.run(_shred(settings, topic, wanted, as_json=as_json)))
+            raise typer.Exit(asyncio.run(_finish(settings, yes=yes, as_json=as_json)))
     except (ErasureFailed, KeyDenied, KeyRefused, KeyUnavailable) as error:
         _say(str(error))
         raise typer.Exit(FAILED) from None
@@ -93,48 +95,52 @@ def _record_key(text: str | None, from_file: Path | None, *, as_hex: bool, as_ba
     raise typer.Exit(WRONG_USE)
 
 
-async def _shred(settings: "Settings", topic: str, record_key: bytes) -> int:
+async def _shred(settings: "Settings", topic: str, record_key: bytes, *, as_json: bool) -> int:
     from kveil.proxy.net import erasure
     from kveil.proxy.server import share
 
     shared = share(settings)
-    async with erasure.followed_keys(shared) as keys:
-        count = await erasure.shred(shared, keys, topic, record_key)
-        waiting = bool(keys.store.pending())
+    with still_at("reading the key topic"):
+        async with erasure.followed_keys(shared) as keys:
+            count = await erasure.shred(shared, keys, topic, record_key)
+            waiting = bool(keys.store.pending())
     if not count:
+        tell(None, {"topic": topic, "erased": 0, "finished": False}, as_json=as_json)
         _say(f"there is no key for this record key of {topic}: it never had one, or is erased already")
         if waiting:
             _say("erasures wait for `kveil keys shred --finish`")
         return FAILED
-    typer.echo(f"Erased the key of this record key of {topic}.\n{NOT_FINISHED}")
+    text = f"Erased the key of this record key of {topic}.\n{NOT_FINISHED}"
+    tell(text, {"topic": topic, "erased": count, "finished": False}, as_json=as_json)
     return 0
 
 
-async def _finish(settings: "Settings", *, yes: bool) -> int:
+async def _finish(settings: "Settings", *, yes: bool, as_json: bool) -> int:
     from kveil.proxy.net import erasure
     from kveil.proxy.server import share
 
     shared = share(settings)
-    code = 0
+    gone: dict[str, int] = {}
     async with erasure.followed_keys(shared) as keys:
         unfinished = erasure.unfinished_keys(keys)
         for key in unfinished:
             work = erasure.Finish(shared, keys, key, _say)
             destruction = await work.rewrap()
-            if not await _is_destroyed(settings, work, destruction, yes=yes):
-                code = FAILED
-                continue
-            typer.echo(f"key {key}: {await work.complete()} erased keys are gone for everyone.")
+            if await _is_destroyed(settings, work, destruction, yes=yes, as_json=as_json):
+                gone[str(key)] = await work.complete()
+                warn(f"key {key}: {gone[str(key)]} erased keys are gone for everyone.", as_json=as_json)
         left = len(keys.store.pending())
+    finished = not left and len(gone) == len(unfinished)
+    nothing = "Nothing waits to be finished." if finished and not unfinished else None
+    tell(nothing, {"finished": finished, "gone": gone, "left": left}, as_json=as_json)
     if left:
         _say(f"{left} erased keys are NOT gone for everyone yet")
-        return FAILED
-    if not unfinished:
-        typer.echo("Nothing waits to be finished.")
-    return code
+    return 0 if finished else FAILED
 
 
-async def _is_destroyed(settings: "Settings", work: "Finish", destruction: "Destruction", *, yes: bool) -> bool:
+async def _is_destroyed(
+    settings: "Settings", work: "Finish", destruction: "Destruction", *, yes: bool, as_json: bool
+) -> bool:
     """Whether the old versions unwrap nothing any more. Those of a key file are taken out, if the user agrees."""
     from kveil.proxy.cli.service_commands import destruction_of
     from kveil.proxy.config import KeyService
@@ -147,7 +153,7 @@ async def _is_destroyed(settings: "Settings", work: "Finish", destruction: "Dest
             _say("nothing was destroyed: --yes does it without asking. All others' keys are moved already")
             return False
         _take_out(settings.keys.path, key.name, alive)
-        typer.echo(f"Took version {versions} of key {key.name} out of {settings.keys.path}.\n{COPIES}")
+        warn(f"Took version {versions} of key {key.name} out of {settings.keys.path}.\n{COPIES}", as_json=as_json)
         alive = await work.check_destroyed()
     if alive:
         command = destruction_of(SERVICES[key.provider], key.name, alive, settings.keys)
@@ -176,7 +182,7 @@ def _take_out(path: Path, name: str, versions: list[str]) -> None:
 def _agrees(question: str) -> bool:
     import sys
 
-    return sys.stdin.isatty() and typer.confirm(question)
+    return sys.stdin.isatty() and typer.confirm(question, err=True)
 
 
 def _say(text: str) -> None:

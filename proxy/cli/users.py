@@ -10,6 +10,7 @@ import typer
 from kveil.proxy.cli import options
 from kveil.proxy.cli.apps import command_app
 from kveil.proxy.cli.auditing import audited_by_file
+from kveil.proxy.cli.telling import tell
 
 if TYPE_CHECKING:
     from kveil.proxy.secret import Secret
@@ -26,7 +27,9 @@ def users() -> None:
 
 
 @app.command()
-def add(name: UserName, path: UsersPath = None, config: options.ConfigFile = None) -> None:
+def add(
+    name: UserName, path: UsersPath = None, config: options.ConfigFile = None, as_json: options.AsJson = False
+) -> None:
     """Add a user, and make the file if there is none. The password is asked for, or read from standard input."""
     from kveil.proxy.admin.audit import audit
     from kveil.proxy.users.users import add_user, checked_user_name
@@ -38,11 +41,14 @@ def add(name: UserName, path: UsersPath = None, config: options.ConfigFile = Non
     with audited_by_file("kveil users add", config):
         change_users_file(where, lambda content: add_user(content, name, password), make=True)
         audit("user.added", name, path=str(where))
-    typer.echo(f"Added user {name} to {where}. Proxies that run with this file notice by themselves.")
+    text = f"Added user {name} to {where}. Proxies that run with this file notice by themselves."
+    tell(text, {"path": str(where), "added": name}, as_json=as_json)
 
 
 @app.command()
-def passwd(name: UserName, path: UsersPath = None, config: options.ConfigFile = None) -> None:
+def passwd(
+    name: UserName, path: UsersPath = None, config: options.ConfigFile = None, as_json: options.AsJson = False
+) -> None:
     """Give a user another password. It is asked for, or read from standard input."""
     from kveil.proxy.admin.audit import audit
     from kveil.proxy.users.users import change_password
@@ -53,11 +59,14 @@ def passwd(name: UserName, path: UsersPath = None, config: options.ConfigFile = 
     with audited_by_file("kveil users passwd", config):
         change_users_file(where, lambda content: change_password(content, name, password))
         audit("user.changed", name, path=str(where))
-    typer.echo(f"User {name} in {where} logs in with the new password from now on.")
+    text = f"User {name} in {where} logs in with the new password from now on."
+    tell(text, {"path": str(where), "changed": name}, as_json=as_json)
 
 
 @app.command()
-def remove(name: UserName, path: UsersPath = None, config: options.ConfigFile = None) -> None:
+def remove(
+    name: UserName, path: UsersPath = None, config: options.ConfigFile = None, as_json: options.AsJson = False
+) -> None:
     """Remove a user. Connections that have logged in stay until they end."""
     from kveil.proxy.admin.audit import audit
     from kveil.proxy.users.users import remove_user
@@ -67,7 +76,8 @@ def remove(name: UserName, path: UsersPath = None, config: options.ConfigFile = 
     with audited_by_file("kveil users remove", config):
         change_users_file(where, lambda content: remove_user(content, name))
         audit("user.removed", name, path=str(where))
-    typer.echo(f"Removed user {name} from {where}. Connections that have logged in stay until they end.")
+    text = f"Removed user {name} from {where}. Connections that have logged in stay until they end."
+    tell(text, {"path": str(where), "removed": name}, as_json=as_json)
 
 
 @app.command("list")
@@ -107,7 +117,7 @@ def _read_password() -> "Secret":
     from kveil.proxy.users.users import MAX_PASSWORD_BYTES
 
     if sys.stdin.isatty():
-        return Secret(str(typer.prompt("Password", hide_input=True, confirmation_prompt=True)).encode())
+        return Secret(str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)).encode())
     # One byte and a line's end more than fit, so that a password that is too long is told of and not cut.
     line = typer.get_binary_stream("stdin").readline(MAX_PASSWORD_BYTES + 3)
     return Secret(line.removesuffix(b"\n").removesuffix(b"\r"))

@@ -1,16 +1,16 @@
 """`kveil version`: which one this is."""
 
-import typer
-
+from kveil.proxy.cli import options
 from kveil.proxy.cli.apps import command_app
+from kveil.proxy.cli.telling import tell
 
 app = command_app()
 
 
 @app.command()
-def version() -> None:
+def version(as_json: options.AsJson = False) -> None:
     """Print the version."""
-    typer.echo(version_line())
+    tell(version_line(), {"version": version_line().removeprefix("kveil ")}, as_json=as_json)
 
 
 def version_line() -> str:

@@ -30,20 +30,25 @@ from kveil.proxy.config.errors import ConfigError, Problem
 from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.layers import Override
 from kveil.proxy.config.listeners import Listener, ListenerSasl, ListenerTls
-from kveil.proxy.config.loading import load, load_audit, load_key_settings, load_keys, load_listeners
+from kveil.proxy.config.loading import (
+    load,
+    load_audit,
+    load_key_settings,
+    load_keys,
+    load_listeners,
+    places_to_fill_in,
+)
 from kveil.proxy.config.models import (
     Admin,
     BrokerPorts,
     Limits,
     Log,
-    SealedAs,
     Settings,
-    TopicRule,
-    Upstream,
-    UpstreamSasl,
-    UpstreamTls,
 )
 from kveil.proxy.config.paths import default_key_path
+from kveil.proxy.config.topic_rules import SealedAs, TopicRule
+from kveil.proxy.config.tracing import Tracing
+from kveil.proxy.config.upstream import Upstream, UpstreamSasl, UpstreamTls
 from kveil.proxy.config.values import TOPIC_PLACE, ForwardProxy, HostPort, KeyName, PlainText, SecretRef, Skip
 
 __all__ = [
@@ -87,6 +92,7 @@ __all__ = [
     "StubCodec",
     "Timestamps",
     "TopicRule",
+    "Tracing",
     "Upstream",
     "UpstreamSasl",
     "UpstreamTls",
@@ -96,4 +102,5 @@ __all__ = [
     "load_key_settings",
     "load_keys",
     "load_listeners",
+    "places_to_fill_in",
 ]

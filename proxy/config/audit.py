@@ -21,20 +21,32 @@ class AuditFile(Section):
     """A file of events, a line each."""
 
     path: Annotated[Path, AfterValidator(_absolute)]
+    """The file, an absolute path, in a folder that the proxy may write to. Rotated ones are beside it: `PATH.1`,
+    `PATH.2`."""
     max_bytes: Annotated[int, Field(ge=limits.AUDIT_FILE_BYTES_LEAST)] = limits.AUDIT_FILE_BYTES
+    """How large the file may be before the next event begins a new one."""
     keep: Annotated[int, Field(ge=0, le=limits.AUDIT_FILES_MOST)] = limits.AUDIT_FILES
+    """How many rotated files are kept; the oldest is deleted."""
     group_readable: bool = False
+    """Whether the file's group may read it (mode 0640 in place of 0600)."""
 
 
 class Audit(Section):
     """The sinks, and whether clients are served without them."""
 
     log: bool = True
+    """Whether audit events are lines of the log, on standard error, whatever `log.level` is. See [Audit](#audit)."""
     stdout: bool = False
+    """Whether they go to standard output, a line of JSON each."""
     file: AuditFile | None = None
+    """A file that they are appended to, and its rotation."""
     topic: Topic | None = None
+    """A topic of the cluster that they are produced to. It must be there, and is sealed as its rule says."""
     queue: Annotated[int, Field(ge=limits.AUDIT_QUEUE_LEAST, le=limits.AUDIT_QUEUE_MOST)] = limits.AUDIT_QUEUE
+    """Events that wait for a sink which can't take them, in each process and for each sink. Further ones are lost,
+    counted and logged."""
     required: bool = False
+    """Doesn't start, and serves nobody, while `stdout`, `file` or `topic`, where configured, takes no events."""
 
     @field_validator("required")
     @classmethod

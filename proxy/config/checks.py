@@ -11,8 +11,9 @@ from kveil.proxy.config.choices import KeyService
 from kveil.proxy.config.errors import Problem
 from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.listener_checks import LISTENER_CHECKS, Check, reason_of
-from kveil.proxy.config.models import TopicRule, Upstream, UpstreamTls
 from kveil.proxy.config.record_key_checks import check_record_keys
+from kveil.proxy.config.topic_rules import TopicRule
+from kveil.proxy.config.upstream import Upstream, UpstreamTls
 
 _TAKEN: Final = frozenset(
     {"_kveil.keys", "__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"}

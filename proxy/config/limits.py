@@ -69,6 +69,8 @@ AUDIT_FILE_BYTES_LEAST: Final = 64 * 1024
 AUDIT_FILES: Final = 10
 # Each rotation renames all of them.
 AUDIT_FILES_MOST: Final = 1_000
+# Which part of the requests is traced: enough to see where time goes, at a cost that nobody notices.
+TRACES_SAMPLED: Final = 0.01
 
 # A configuration file of this size is the wrong file.
 CONFIG_BYTES: Final = 1024 * 1024

@@ -9,7 +9,8 @@ from typing import Final
 from kveil.proxy.config.choices import Addressing
 from kveil.proxy.config.errors import Problem
 from kveil.proxy.config.listeners import Listener, ListenerTls
-from kveil.proxy.config.models import Admin, BrokerPorts, TopicRule
+from kveil.proxy.config.models import Admin, BrokerPorts
+from kveil.proxy.config.topic_rules import TopicRule
 from kveil.proxy.config.values import MAX_PORT, HostPort, is_network
 
 Check = Callable[..., Iterator[Problem]]

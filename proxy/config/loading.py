@@ -17,6 +17,7 @@ from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.layers import Override, environment, lay_over
 from kveil.proxy.config.listeners import Listener
 from kveil.proxy.config.models import Settings
+from kveil.proxy.config.placeholders import is_within, problem_of, unfilled
 from kveil.proxy.config.problems import dotted, problems_of, unknown_key, with_origin
 
 _ABOUT_KEYS: Final = ("realm", "keys", "topics", "presets", "audit")
@@ -115,11 +116,22 @@ def _sections(
             sections[name] = field.get_default(call_default_factory=True, validated_data={})
             continue
         adapter = TypeAdapter[Any](Settings.__annotations__[name])
+        blanks = unfilled(tree[name], (name,))
+        problems.extend(with_origin(problem_of(place), origins) for place in blanks)
         try:
-            sections[name] = adapter.validate_python(tree[name])
+            section = adapter.validate_python(tree[name])
         except ValidationError as error:
-            problems.extend(problems_of(error, (name,), origins))
+            found = problems_of(error, (name,), origins)
+            problems.extend(problem for problem in found if not is_within(problem.path, blanks))
+        else:
+            if not blanks:
+                sections[name] = section
     return sections
+
+
+def places_to_fill_in(text: str) -> list[str]:
+    """Where a configuration that was just written has placeholders."""
+    return unfilled(yaml.safe_load(text))
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from kveil.proxy.config.choices import Erased, KeyPer, Mode, Seal
 from kveil.proxy.config.errors import Problem
 from kveil.proxy.config.keys import Keys
-from kveil.proxy.config.models import TopicRule
+from kveil.proxy.config.topic_rules import TopicRule
 from kveil.proxy.config.values import KeyName
 
 

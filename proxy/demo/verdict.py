@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from kveil.protocol.envelope import registry
-from kveil.protocol.envelope.errors import Unopenable
-from kveil.protocol.envelope.header import HEADER, KeyBlock, decode_extensions
+from kveil.protocol.envelope.crypto import TAG_LENGTH
+from kveil.protocol.envelope.header import KeyBlock
+from kveil.protocol.envelope.outline import read_outline
 from kveil.proxy.demo.round_trip import Record
 
 DISK_SEARCHES: Final = 8
-_MODES: Final = {registry.BATCH: "batch", registry.RECORD: "record", registry.TOMBSTONE: "tombstone"}
-_SUITES: Final = {registry.HKDF_SHA512_AES_256_GCM: "HKDF-SHA512 + AES-256-GCM"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,24 +31,20 @@ class Envelope:
 
 def read_envelope(value: bytes | None) -> Envelope | None:
     """The envelope that a stored value is, None if it is none."""
-    if value is None or not value.startswith(registry.MAGIC) or len(value) < HEADER.size:
-        return None
-    magic, version, mode, suite, extension_length, kid, _, count, plaintext_length = HEADER.unpack_from(value)
-    try:
-        key = decode_extensions(value[HEADER.size : HEADER.size + extension_length], mode).block
-    except Unopenable:
+    found = None if value is None else read_outline(value)
+    if value is None or found is None or found.says is None:
         return None
     return Envelope(
-        magic=magic,
-        version=version,
-        mode=_MODES.get(mode, str(mode)),
-        suite=_SUITES.get(suite, str(suite)),
-        kid=kid,
-        key=key,
-        records=count,
-        plaintext_bytes=plaintext_length,
+        magic=registry.MAGIC,
+        version=registry.VERSION,
+        mode=found.mode_name,
+        suite=found.suite_name,
+        kid=found.kid,
+        key=found.says.block,
+        records=found.number,
+        plaintext_bytes=found.plaintext_length,
         size=len(value),
-        ciphertext=value[-(plaintext_length + 16) :],
+        ciphertext=value[-(found.plaintext_length + TAG_LENGTH) :],
     )
 
 

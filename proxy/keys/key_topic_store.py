@@ -56,8 +56,6 @@ class KeyTopicStore:
     def __init__(self, codec: KeyTopicCodec, most: int) -> None:
         """`most` is the number of epoch keys that are kept."""
         self.codec = codec
-        self.position = 0
-        """The offset up to which the topic was read."""
         self.refused = 0
         """Entries that were none: not of this realm, or not whole."""
         self.dropped = 0

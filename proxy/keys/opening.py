@@ -37,9 +37,7 @@ _CLASSES: Final[Mapping[KeyService, str]] = {
 
 def open_key_ring(settings: Settings, policy: Policy, metrics: Metrics) -> KeyRing:
     """The key ring of this process. Call it after the last fork. Raises KeySetupError."""
-    realm = open_realm(settings)
-    providers = open_providers(settings, policy)
-    _check_realm(settings, realm, providers)
+    realm, providers = open_setup(settings, policy)
     if not settings.keys.unwrap_cache_seconds:
         _log.warning("keys_asked_for_at_each_use", why="keys.unwrap_cache_seconds is 0, so an outage stops all reading")
     return KeyRing(providers, realm, settings.keys, settings.limits, metrics=metrics)
@@ -57,12 +55,18 @@ def check_keys(settings: Settings, policy: Policy) -> Realm:
 
     :raises KeySetupError: some can't, with all reasons.
     """
-    realm = open_realm(settings)
-    providers = open_providers(settings, policy)
-    _check_realm(settings, realm, providers)
+    realm, providers = open_setup(settings, policy)
     if not settings.keys.lazy:
         asyncio.run(_check(settings, policy, realm, providers))
     return realm
+
+
+def open_setup(settings: Settings, policy: Policy) -> tuple[Realm, Mapping[int, KeyProvider]]:
+    """The realm and the providers, if they fit the rules. No key is asked for. Raises KeySetupError."""
+    realm = open_realm(settings)
+    providers = open_providers(settings, policy)
+    _check_realm(settings, realm, providers)
+    return realm, providers
 
 
 def open_provider(service: KeyService, keys: Keys) -> KeyProvider:

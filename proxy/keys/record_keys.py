@@ -70,6 +70,14 @@ class RecordKeys:
         self._current_until = float("-inf")
         self._making = asyncio.Lock()
 
+    async def get_ready(self) -> None:
+        """Have the key-hiding key, without which no entry can be believed. Raises KeyDenied or KeyUnavailable."""
+        await self._ring.unwrap_hiding_key()
+
+    def apply(self, offset: int, key: bytes | None, value: bytes | None) -> None:
+        """Takes one record of the key topic."""
+        self.store.apply(offset, key, value)
+
     def heard(self) -> None:
         """The store has all that stood on the topic a moment ago."""
         self._current_until = self._clock() + CURRENT_SECONDS

@@ -80,11 +80,12 @@ def committed_batches(
         if header.is_transactional and header.producer_id in dropped:
             yield header.next_offset, None
             continue
-        found = [each for each in _records(view) if start <= each[0] < before]
+        found = [each for each in records_of(view) if start <= each[0] < before]
         yield header.next_offset, FetchedBatch(header.producer_id, header.codec, len(view), found) if found else None
 
 
-def _records(view: memoryview) -> Iterator[tuple[int, CopiedRecord]]:
+def records_of(view: memoryview) -> Iterator[tuple[int, CopiedRecord]]:
+    """Yield a batch's records, each with its offset. Raises BatchRefused."""
     header = read_header(view)
     section: Buffer = view[HEADER_LENGTH:]
     if header.codec:

@@ -4,15 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from kveil.protocol.envelope.key_topic import KEY_TOPIC
 from kveil.proxy.context import Shared
 from kveil.proxy.keys.record_keys import RecordKeys
-from kveil.proxy.net.key_topic import KeyTopicLog
+from kveil.proxy.net.own_topic import OwnTopic
+from kveil.proxy.net.topic_log import TopicLog
 
 
 @asynccontextmanager
-async def following(shared: Shared, keys: RecordKeys) -> AsyncIterator[KeyTopicLog]:
+async def following(shared: Shared, keys: RecordKeys) -> AsyncIterator[TopicLog]:
     """Read the key topic, and go on reading, until the block ends."""
-    log = KeyTopicLog(shared, keys)
+    log = TopicLog(shared, OwnTopic(KEY_TOPIC), keys)
     keys.log = log
     task = asyncio.get_running_loop().create_task(log.run())
     try:

@@ -30,7 +30,7 @@ _READ_BYTES = 1024 * 1024
 """How much of an answer waits to be read."""
 
 
-class _AnyNode:
+class NoPorts:
     """A place for every broker: this client says itself whom it wants, and connects to no port."""
 
     bootstrap = _NO_PORT
@@ -110,19 +110,19 @@ class OwnClient:
 
 @asynccontextmanager
 async def own_client(
-    shared: Shared, node_id: int | None = None, upstream: Upstream | None = None
+    shared: Shared, node_id: int | None = None, upstream: Upstream | None = None, logger: Any = None
 ) -> AsyncIterator[OwnClient]:
     """Be a client for the length of a block: of any broker, or of the one that an answer has named.
 
-    A server gives its own `upstream`, which has its login.
+    A server gives its own `upstream`, which has its login. `logger` is for who wants to know by itself what went wrong.
     """
     near, far = socket.socketpair()
     owner = _Alone()
     connection = Connection(
         shared=shared,
-        log=log.get_logger(__name__),
+        log=logger or log.get_logger(__name__),
         direction=Direction.BOTH,
-        ports=_AnyNode(),
+        ports=NoPorts(),
         host="localhost",
         node_id=node_id,
         principal=OWN_PRINCIPAL,

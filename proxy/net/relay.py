@@ -16,7 +16,8 @@ from kveil.proxy.errors import CloseConnection, LoginFailed
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeysFull, KeyUnavailable
 from kveil.proxy.log import log_limited
 from kveil.proxy.login import MAX_TOKEN_BYTES
-from kveil.proxy.needs import HidingKeyNeed, KeyNeed, OpeningKeyNeed, PasswordNeed, RecordKeysNeed, SealingKeyNeed
+from kveil.proxy.needs import KeyNeed, PasswordNeed
+from kveil.proxy.net.key_needs import meet_key_need
 from kveil.proxy.net.leg import Leg
 from kveil.proxy.net.own_login import OwnLogin
 from kveil.proxy.net.questions import Questions
@@ -29,6 +30,8 @@ _BUFFERS_FULL = (
     "frames over 1 MiB wait until others have left: raise limits.buffered_bytes, or let consumers fetch less at a time "
     "(fetch.max.bytes)"
 )
+
+_BROKER_LOST = "the broker ended the connection before its answer"
 
 
 class RelayOwner(Protocol):
@@ -150,6 +153,7 @@ class Relay:
             self._login_timer.cancel()
         for task in self._tasks:
             task.cancel()
+        self._session.end_traces(None if leg is self.client else _BROKER_LOST)
         other = self._broker if leg is self.client else self.client
         if other is not None:
             other.close()
@@ -173,6 +177,7 @@ class Relay:
     def _close(self, reason: str) -> None:
         if reason and not self._closing:
             log_limited(self._connection.log.warning, "connection_closed", key=reason, reason=reason)
+            self._session.end_traces(reason)
         self._flush()
         self._closing = True
         self.client.close()
@@ -209,8 +214,9 @@ class Relay:
         except (CloseConnection, ProtocolError) as error:
             self._close(str(error))
             return
-        except Exception:
+        except Exception as error:
             # A defect of ours: no plaintext may leave because of it, and the client is better off with a new try.
+            self._session.end_traces(type(error).__name__)  # the text may hold anything
             self._connection.log.exception("connection_failed")
             self.abort()
             return
@@ -335,18 +341,8 @@ class Relay:
         self._pump(resume)
 
     async def _meet_key(self, need: KeyNeed, parked: Parked) -> None:
-        shared = self._connection.shared
         try:
-            match need:
-                case SealingKeyNeed():
-                    await shared.keys.renew(need.topic, need.rule)
-                case HidingKeyNeed():
-                    await shared.keys.unwrap_hiding_key()
-                case OpeningKeyNeed():
-                    keys = shared.keys_for(need.block)
-                    await keys.unwrap(need.topic, need.partition, need.kid, need.block, need.rule)
-                case RecordKeysNeed() if shared.record_keys is not None:
-                    await shared.record_keys.prepare(need.topic, need.rule, need.record_ids)
+            await meet_key_need(self._connection.shared, need)
         except (KeyRefused, KeyDenied, KeysFull, KeyUnavailable) as error:
             parked.failures[need] = error
 

@@ -1,5 +1,7 @@
 """The proxy logs in to the cluster by itself, and its clients have no credentials at all."""
 
+import os
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +24,10 @@ from tests.support.clients import (
 )
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.kafka import Cluster, Security
-from tests.support.proxy import Proxy, kveil_proxy
+from tests.support.pages import ROOT, blocks
+from tests.support.ports import reserved_port_range
+from tests.support.processes import Child
+from tests.support.proxy import BROKER_PORTS, KVEIL, Proxy, kveil, kveil_proxy
 from tests.support.raw_client import ConnectionClosedError, RawClient
 from tests.support.security import USERS, login
 from tests.support.token_server import CLIENT_ID, CLIENT_SECRET, TokenServer
@@ -213,3 +218,29 @@ class TestForwardProxies:
                 with RawClient(proxy.bootstrap) as client, pytest.raises(ConnectionClosedError):
                     client.metadata()
                 assert said in proxy.wait_for_event("upstream_unreachable")["reason"]
+
+
+def test_by_a_variable_as_the_readme_has_it(kafka_sasl: Cluster, secrets: Secrets, topic: str, tmp_path: Path):
+    (lines,) = [block.lines for block in blocks(ROOT / "README.md") if "KVEIL_UPSTREAM__SASL=" in block.text]
+    command, variable = (shlex.split(line, comments=True) for line in lines)
+    name, _, value = variable[0].partition("=")
+    assert kafka_sasl.certificates is not None
+    assert kveil("keys", "init", "--keys", str(tmp_path / "keys.json")).returncode == 0
+    kafka_sasl.create_topic(topic)
+    with reserved_port_range(1 + BROKER_PORTS) as port:
+        environment = {
+            **os.environ,
+            name: value.replace("file:/run/secrets/api", secrets.put("api", USERS["alice"])),
+            "API_KEY": "alice",
+            "KVEIL_UPSTREAM__TLS__CA": str(kafka_sasl.certificates.authority.path),
+            "KVEIL_KEYS__PATH": str(tmp_path / "keys.json"),
+            "KVEIL_LISTENERS__0__ADDRESS": f"127.0.0.1:{port}",
+            "KVEIL_BROKER_PORTS__COUNT": str(BROKER_PORTS),
+        }
+        typed = [word.replace("pkc-1.example.net:9092", kafka_sasl.bootstrap) for word in command[1:]]
+        with Child([*KVEIL, *typed], environment=environment) as proxy:
+            proxy.errors.wait_for("listening", SECONDS)
+            librdkafka_produce({"bootstrap.servers": f"127.0.0.1:{port}"}, topic, RECORDS)
+            assert librdkafka_read({"bootstrap.servers": f"127.0.0.1:{port}"}, topic) == numbered(RECORDS)
+            assert proxy.stop() == 0
+    assert MAGIC in kafka_sasl.stored_bytes(topic)

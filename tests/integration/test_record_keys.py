@@ -140,7 +140,8 @@ def test_one_is_erased_and_the_others_read_on(kafka: Cluster, keys: Path, people
 def test_hidden_keys_of_what_is_erased_are_gone_too(kafka: Cluster, keys: Path, people: str):
     with kveil_proxy(kafka.bootstrap, keys=keys, topics=[rule(erased="null")]) as proxy:
         librdkafka_produce(proxy.bootstrap, people, CUSTOMERS)
-        shred(proxy, people, b"bob".hex(), "--hex")
+        said = shred(proxy, people, b"bob".hex(), "--hex", "--json")
+        assert json.loads(said) == {"topic": people, "erased": 1, "finished": False}
         found = librdkafka_read(proxy.bootstrap, people)
     stored = librdkafka_read(kafka.bootstrap, people)
     for got, want, wire in zip(found, without(b"bob"), stored, strict=True):
@@ -162,12 +163,14 @@ def test_erasure_is_finished_for_every_copy_of_the_log(kafka: Cluster, keys: Pat
         assert "kveil keys rotate customers" in early.stderr
         assert versions(keys) == ["1"]
         rotate(keys)
-        unsure = kveil("keys", "shred", "--finish", "-c", config)
+        unsure = kveil("keys", "shred", "--finish", "--json", "-c", config)
         assert unsure.returncode == 1
+        assert json.loads(unsure.stdout) == {"finished": False, "gone": {}, "left": 1}
         assert "NOT" in unsure.stderr
         assert versions(keys) == ["1", "2"]
-        done = kveil("keys", "shred", "--finish", "--yes", "-c", config)
-        assert (done.returncode, "1 erased keys are gone for everyone" in done.stdout) == (0, True), done.stderr
+        done = kveil("keys", "shred", "--finish", "--yes", "--json", "-c", config)
+        assert (done.returncode, "1 erased keys are gone for everyone" in done.stderr) == (0, True), done.stderr
+        assert json.loads(done.stdout) == {"finished": True, "gone": {"keyfile:customers": 1}, "left": 0}
         assert versions(keys) == ["2"]
         (destroyed,) = [line for line in (done.stdout + done.stderr).splitlines() if "key.destroyed" in line]
         assert "customers" in destroyed

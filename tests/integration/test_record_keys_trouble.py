@@ -69,7 +69,7 @@ def test_a_cluster_that_wants_a_login(kafka_sasl: Cluster, keys: Path, topic: st
     assert kafka_sasl.certificates is not None
     tls = {"ca": str(kafka_sasl.certificates.authority.path)}
     with kveil_proxy(kafka_sasl.bootstrap, keys=keys, topics=[RULE], tls=tls) as proxy:
-        assert "upstream.sasl" in proxy.wait_for_event("key_topic_unread")["reason"]
+        assert "upstream.sasl" in proxy.wait_for_event("own_topic_unread")["reason"]
     with kveil_proxy(kafka_sasl.bootstrap, keys=keys, topics=[RULE], tls=tls, to_cluster={"sasl": sasl}) as proxy:
         librdkafka_produce(proxy.bootstrap, people, records(b"alice"))
         assert librdkafka_read(proxy.bootstrap, people) == numbered(records(b"alice"))
@@ -82,7 +82,7 @@ def test_a_key_topic_that_is_not_compacted(keys: Path, topic: str):
         kafka.create_topic(people)
         kafka.create_topic(KEY_TOPIC)
         proxy.start()
-        line = proxy.wait_for_event("key_topic_unread")
+        line = proxy.wait_for_event("own_topic_unread")
         assert "cleanup.policy must be compact" in line["reason"]
         with RawClient(proxy.bootstrap) as client:
             assert client.produce({people: {0: batch([b"x"])}})[people, 0][0] == NOT_ENOUGH_REPLICAS

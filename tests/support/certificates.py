@@ -41,7 +41,9 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _builder(subject: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, life: datetime.timedelta = LIFE
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -50,7 +52,7 @@ def _builder(subject: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + LIFE)
+        .not_valid_after(now + life)
     )
 
 
@@ -67,11 +69,17 @@ class CertificateAuthority:
         self.path = folder / "ca.pem"
         self.path.write_bytes(self._own.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, common_name: str, hosts: Sequence[str] = LOOPBACK, file_name: str | None = None) -> Certificate:
-        """A certificate for both ends of TLS, with these names and addresses."""
+    def issue(
+        self,
+        common_name: str,
+        hosts: Sequence[str] = LOOPBACK,
+        file_name: str | None = None,
+        life: datetime.timedelta = LIFE,
+    ) -> Certificate:
+        """A certificate for both ends of TLS, with these names and addresses. With a negative life it has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        builder = _builder(common_name, self._own.subject, key)
+        builder = _builder(common_name, self._own.subject, key, life)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         if hosts:

@@ -171,12 +171,13 @@ class Conversation:
         node_id: int | None = None,
         is_guest: bool = False,
         upstream: Endpoint | None = None,
+        tracer: Any = None,
         **config: Any,
     ) -> None:
         self.shared = shared or make_shared(folder, **config)
         self.clock = self.shared.now
         self.connection = make_connection(
-            self.shared, direction=direction, node_id=node_id, is_guest=is_guest, upstream=upstream
+            self.shared, direction=direction, node_id=node_id, is_guest=is_guest, upstream=upstream, tracer=tracer
         )
         self.log: CapturedLog = self.connection.log
         self.session = Session(self.connection)

@@ -27,6 +27,7 @@ class Follower:
     def __init__(self, topic: KeyTopic, keys: RecordKeys) -> None:
         self._topic = topic
         self._keys = keys
+        self._position = 0
         self.looks = 0
         self.before_write: list[Sequence[KeyValue]] = []
         self.is_cut_off = False
@@ -50,7 +51,7 @@ class Follower:
 
     def _read(self) -> None:
         store = self._keys.store
-        for offset in range(store.position, len(self._topic.records)):
+        for offset in range(self._position, len(self._topic.records)):
             store.apply(offset, *self._topic.records[offset])
-        store.position = len(self._topic.records)
+        self._position = len(self._topic.records)
         self._keys.heard()

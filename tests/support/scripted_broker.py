@@ -7,6 +7,7 @@ async with ScriptedBroker() as broker:
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self
 
@@ -34,8 +35,9 @@ Answer = Mapping[str, Any] | bytes | None | Callable[[Request], "Answer"]
 class ScriptedBroker:
     """Answers in order; what it isn't told of gets defaults."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.port = 0
+        self._tls = tls
         self.requests: list[Request] = []
         self.answers: dict[int, Answer] = {
             ApiKey.API_VERSIONS: everything_offered(),
@@ -58,7 +60,7 @@ class ScriptedBroker:
         return f"127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=4 * 1024 * 1024)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=4 * 1024 * 1024, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

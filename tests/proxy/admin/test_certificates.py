@@ -1,4 +1,4 @@
-"""When a certificate expires, against what the library that made it says."""
+"""What a certificate says, against what the library that made it says."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from kveil.proxy.admin.certificates import expiry_of
+from kveil.proxy.admin.certificates import expiry_of, read_certificate
 from tests.support.certificates import CertificateAuthority
 
 NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kveil")])
@@ -55,3 +55,44 @@ def test_a_certificate_of_nothing(tmp_path):
     path.write_text("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n")
     assert expiry_of(path) is None
     assert expiry_of(tmp_path / "none") is None
+
+
+def made(subject, issuer=NAME) -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), 1, now, now + timedelta(days=1))
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def name(*parts) -> x509.Name:
+    return x509.Name([x509.NameAttribute(kind, text) for kind, text in parts])
+
+
+CN, ORGANIZATION, UNIT, COUNTRY = (
+    NameOID.COMMON_NAME,
+    NameOID.ORGANIZATION_NAME,
+    NameOID.ORGANIZATIONAL_UNIT_NAME,
+    NameOID.COUNTRY_NAME,
+)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ([(CN, "b")], "CN=b"),
+        ([(COUNTRY, "DE"), (ORGANIZATION, "Ä & Co"), (UNIT, "Kafka"), (CN, "b")], "O=Ä & Co, OU=Kafka, CN=b"),
+        ([(COUNTRY, "DE")], "a name without CN, O and OU"),
+        ([], "a name without CN, O and OU"),
+        ([(CN, "a\x1b[2Jb\n")], "CN=a?[2Jb?"),  # nobody writes on our user's terminal
+    ],
+)
+def test_names(parts, said):
+    found = read_certificate(made(name(*parts), name((CN, "issuer"))))
+    assert (found.subject, found.issuer) == (said, "CN=issuer")
+    assert found.expires == datetime(2030, 1, 2, tzinfo=UTC).timestamp()
+
+
+def test_what_is_no_certificate():
+    for data in (b"", b"\x30\x00", b"nonsense", made(NAME)[:40]):
+        with pytest.raises((ValueError, IndexError)):
+            read_certificate(data)

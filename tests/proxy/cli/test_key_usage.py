@@ -2,8 +2,9 @@
 
 import pytest
 
-from kveil.proxy.cli import key_usage
-from kveil.proxy.cli.key_usage import _lines, _needed, _not_needed, _Progress, _spans
+from kveil.proxy.cli import scanning
+from kveil.proxy.cli.key_usage import _lines, _needed, _not_needed, _spans
+from kveil.proxy.cli.scanning import ScanProgress
 from kveil.proxy.keys.provider import KeyDescription
 from kveil.proxy.keys.usage import Found, KeyVersionRef, Usage
 from kveil.proxy.policy import KeyRef
@@ -71,11 +72,11 @@ def test_a_timestamp_that_no_clock_shows_is_a_number(stamp):
 
 
 def test_who_waits_hears_how_far_it_is(capsys, monkeypatch):
-    quiet = _Progress("orders", 3)
+    quiet = ScanProgress("orders", 3)
     quiet.tell(0)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(key_usage, "PROGRESS_SECONDS", 0)
-    told = _Progress("orders", 3)
+    monkeypatch.setattr(scanning, "PROGRESS_SECONDS", 0)
+    told = ScanProgress("orders", 3)
     told.tell(0)
     told.tell(2)
     assert capsys.readouterr().err.splitlines() == [

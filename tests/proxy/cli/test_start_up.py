@@ -31,6 +31,7 @@ FOR_FEW = {
     "kveil.proxy.net.own_client": "commands that ask the cluster, and rules with key_per: record_key",
     "kveil.proxy.net.tunnel": "a forward proxy",
     "multiprocessing": "nothing",
+    "opentelemetry": "traces",
     "python_socks": "a forward proxy",
     "typer.rich_utils": "help that is not plain text",
 }

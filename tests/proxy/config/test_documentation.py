@@ -59,7 +59,7 @@ def test_the_list_of_keys_is_not_empty():
 
 
 # A value for each key that a variable can set by itself.
-SAMPLES = {"KVEIL_UPSTREAM__TLS": "{}", "KVEIL_UPSTREAM__SASL": "passthrough"}
+SAMPLES = {"KVEIL_UPSTREAM__TLS": "{}", "KVEIL_UPSTREAM__SASL": "passthrough", "KVEIL_TRACING": "{}"}
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.variable)

@@ -3,9 +3,12 @@
 import pytest
 from pydantic import BaseModel
 
-from kveil.proxy.config.models import Listener, Settings, TopicRule, UpstreamTls
+from kveil.proxy.config.listeners import Listener
+from kveil.proxy.config.models import Settings
 from kveil.proxy.config.problems import dotted, unknown_key
 from kveil.proxy.config.schema import config_keys, is_list, model_at, model_of
+from kveil.proxy.config.topic_rules import TopicRule
+from kveil.proxy.config.upstream import UpstreamTls
 
 
 @pytest.mark.parametrize(

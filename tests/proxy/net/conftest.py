@@ -78,13 +78,28 @@ def run_proxy(tmp_path, fresh_log_limits):
     """`async with run_proxy(topics=[...]) as (proxy, broker)`."""
 
     @asynccontextmanager
-    async def run(*, broker=None, provider=None, node_id=None, direction="both", known=None, make_login=None, **config):
+    async def run(
+        *,
+        broker=None,
+        provider=None,
+        node_id=None,
+        direction="both",
+        known=None,
+        make_login=None,
+        tracer=None,
+        **config,
+    ):
         async with ScriptedBroker() as own:
             shared = make_shared(tmp_path, upstream=broker or own.address, provider=provider, **config)
             if known is not None:
                 shared.brokers.learn(known, Endpoint("127.0.0.1", own.port))
             proxy = Proxy(
-                shared, Upstream(shared.settings), node_id=node_id, direction=direction, make_login=make_login
+                shared,
+                Upstream(shared.settings),
+                node_id=node_id,
+                direction=direction,
+                make_login=make_login,
+                tracer=tracer,
             )
             server = await asyncio.get_running_loop().create_server(proxy.accept, "127.0.0.1", 0)
             proxy.port = server.sockets[0].getsockname()[1]

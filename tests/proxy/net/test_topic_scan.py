@@ -1,74 +1,26 @@
 """A topic read from end to end: all that is there once, each partition by its leader, and never without an end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import pytest
 
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.protocol.kafka.record_batch import read_header
 from kveil.proxy.errors import QuestionFailed
+from kveil.proxy.net.key_topic_requests import NotThereYet
 from kveil.proxy.net.topic_scan import Topic, TopicScan, list_topics
 from tests.support.conversation import make_shared, read_request
-from tests.support.records import at_offset, client_batch, fetched, sealed
+from tests.support.records import at_offset, client_batch, fetched, legacy, sealed
 from tests.support.scripted_broker import ScriptedBroker
-
-EARLIEST = -2
-FAR_NODE = 70_000
-"""Beyond every local port: a command needs none."""
-
-Logs = dict[int, list[bytes]]
-
-
-class Cluster:
-    """Two brokers with a log for each partition. Partition 1 is the second broker's."""
-
-    def __init__(self, first: ScriptedBroker, second: ScriptedBroker) -> None:
-        self.brokers = first, second
-        self.logs: Logs = {}
-        self.ends: dict[int, int] = {}
-        self.errors: dict[int, int] = {}
-        self.batches_at_a_time = 2
-        for broker in self.brokers:
-            broker.answers[ApiKey.METADATA] = self.metadata
-            broker.answers[ApiKey.LIST_OFFSETS] = self.offsets
-            broker.answers[ApiKey.FETCH] = self.fetch
-
-    def metadata(self, _request) -> Mapping[str, object]:
-        places = [
-            {"node_id": node, "host": "127.0.0.1", "port": broker.port}
-            for node, broker in zip((0, FAR_NODE), self.brokers, strict=True)
-        ]
-        partitions = [
-            {"partition_index": index, "leader_id": FAR_NODE if index == 1 else 0, "error_code": 0}
-            for index in self.logs
-        ]
-        topics = [
-            {"name": "t", "error_code": self.errors.get(-1, 0), "partitions": partitions},
-            {"name": "__consumer_offsets", "is_internal": True},
-        ]
-        return {"brokers": places, "topics": topics[: 2 if not self.logs else 1]}
-
-    def offsets(self, request) -> Mapping[str, object]:
-        asked = read_request(request.frame)[1].topics[0].partitions[0]
-        log = self.logs[asked.partition_index]
-        first = read_header(log[0]).base_offset if log else 0
-        end = self.ends.get(asked.partition_index, read_header(log[-1]).next_offset if log else 0)
-        found = {"partition_index": asked.partition_index, "offset": first if asked.timestamp == EARLIEST else end}
-        return {"topics": [{"name": "t", "partitions": [found]}]}
-
-    def fetch(self, request) -> Mapping[str, object]:
-        asked = read_request(request.frame)[1].topics[0].partitions[0]
-        log = [one for one in self.logs[asked.partition] if read_header(one).last_offset >= asked.fetch_offset]
-        answer = fetched({"t": {asked.partition: b"".join(log[: self.batches_at_a_time])}})
-        answer["responses"][0]["partitions"][0]["error_code"] = self.errors.get(asked.partition, 0)
-        return answer
+from tests.support.scripted_cluster import FAR_NODE, ScriptedCluster
 
 
 @pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
+async def cluster() -> AsyncIterator[ScriptedCluster]:
     async with ScriptedBroker() as first, ScriptedBroker() as second:
-        yield Cluster(first, second)
+        yield ScriptedCluster(first, second)
 
 
 @pytest.fixture
@@ -103,6 +55,42 @@ async def test_envelopes_come_as_they_are_stored(cluster, shared, tmp_path):
     scan = TopicScan(shared, "t")
     await scan.begin()
     assert [bytes(batch) async for _, batch in scan.batches(0)] == [stored]
+
+
+async def test_envelopes_are_opened_where_that_is_wanted(cluster, shared, tmp_path):
+    """As for a consumer: what doesn't open is an error."""
+    batch = client_batch(3)
+    cluster.logs = {0: [await asyncio.to_thread(sealed, make_shared(tmp_path), "t", 0, batch)]}
+    scan = TopicScan(shared, "t", opened=True)
+    await scan.begin()
+    (found,) = [bytes(batch) async for _, batch in scan.batches(0)]
+    assert found[61:] == batch[61:]
+    cluster.logs = {0: plain(0)}
+    with pytest.raises(QuestionFailed, match="corrupt_message"):
+        assert [stored async for stored in scan.batches(0)]
+
+
+async def test_one_partition_alone(cluster, shared):
+    cluster.logs = {0: plain(0, 2), 1: plain(5), 2: plain(7)}
+    scan = TopicScan(shared, "t")
+    await scan.begin()
+    assert [(found.partition, read_header(found.batch).base_offset) async for found in scan.batches(0, 2)] == [(2, 7)]
+    assert not [one for one in cluster.brokers[1].requests if one.header.api_key == ApiKey.FETCH]
+
+
+async def test_who_leads_a_partition(cluster, shared):
+    cluster.logs = {0: plain(0), 1: plain(5)}
+    scan = TopicScan(shared, "t")
+    await scan.begin()
+    assert [scan.leader_of(partition) for partition in (0, 1, 2)] == [0, FAR_NODE, None]
+
+
+@pytest.mark.parametrize(("code", "passes"), [(3, True), (5, True), (6, True), (29, False)])
+async def test_whether_it_may_be_there_soon(cluster, shared, code, passes):
+    cluster.logs, cluster.errors = {0: plain(0)}, {-1: code}
+    with pytest.raises(QuestionFailed) as caught:
+        await TopicScan(shared, "t").begin()
+    assert isinstance(caught.value, NotThereYet) is passes
 
 
 async def test_it_begins_with_the_batch_that_holds_the_offset(cluster, shared):
@@ -145,3 +133,37 @@ async def test_what_the_broker_refuses_is_told(cluster, shared, place, name):
 
 async def test_the_clusters_topics_are_listed(cluster, shared):
     assert await list_topics(shared) == [Topic("__consumer_offsets", True), Topic("t", False)]
+
+
+async def test_a_log_need_not_be_read_to_its_end(cluster, shared):
+    """And one partition is asked of its own leader alone."""
+    cluster.logs = {0: plain(0), 1: plain(5, 7, 9, 11, 13)}
+    cluster.batches_at_a_time = 1
+    scan = TopicScan(shared, "t")
+    await scan.begin()
+    async with asyncio.timeout(20), aclosing(scan.logs(lambda _, end: end - 6, only=1)) as logs:
+        async for log in logs:
+            assert (log.partition, log.first, log.end) == (1, 5, 15)
+            async with aclosing(log.batches) as batches:
+                assert read_header(await anext(batches)).base_offset == 9
+    asked = [[one.header.api_key for one in broker.requests].count(ApiKey.FETCH) for broker in cluster.brokers]
+    assert asked == [0, 1]
+
+
+async def test_a_partition_that_is_not_there_is_told(cluster, shared):
+    cluster.logs = {0: plain(0)}
+    scan = TopicScan(shared, "t")
+    await scan.begin()
+    with pytest.raises(QuestionFailed, match="t has no partition 1: it has 1"):
+        await anext(scan.logs(lambda first, _: first, only=1))
+
+
+async def test_messages_of_an_old_format_are_passed_over_by_their_offset(cluster, shared):
+    """They are shorter than a header."""
+    old = [(offset).to_bytes(8, "big") + legacy(1)[8:] for offset in (0, 1)]
+    cluster.logs, cluster.ends = {0: []}, {0: 4}
+    cluster.answer_always(b"".join(old) + plain(2)[0])
+    scan = TopicScan(shared, "t")
+    await scan.begin()
+    found = [bytes(batch[:8]) async for _, batch in scan.batches(0)]
+    assert found == [offset.to_bytes(8, "big") for offset in (0, 1, 2)]

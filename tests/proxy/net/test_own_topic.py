@@ -1,4 +1,4 @@
-"""Following the key topic: what brokers answer, and what they shouldn't."""
+"""A topic of the proxy's own: what brokers answer, and what they shouldn't."""
 
 from types import SimpleNamespace as Answer
 
@@ -7,14 +7,11 @@ import pytest
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.protocol.kafka.record_batch import empty_batch
 from kveil.proxy.errors import QuestionFailed
-from kveil.proxy.net.key_topic_requests import (
+from kveil.proxy.net.own_topic import (
     EARLIEST,
     NotThereYet,
     OffsetOutOfRange,
-    fetch,
-    find_leader,
-    find_offset,
-    produce,
+    OwnTopic,
 )
 from kveil.proxy.topics import TopicSettings
 from tests.support.records import at_offset
@@ -31,6 +28,7 @@ class Code(int):
 
 
 OK = Code(0)
+TOPIC = OwnTopic("_kveil.keys")
 
 
 class Client:
@@ -58,12 +56,12 @@ def settings(monkeypatch):
     async def describe(client, topics):
         return found
 
-    monkeypatch.setattr("kveil.proxy.net.key_topic_requests.describe_topics", describe)
+    monkeypatch.setattr("kveil.proxy.net.own_topic.describe_topics", describe)
     return found
 
 
 async def test_the_leader():
-    assert await find_leader(Client(METADATA=metadata())) == 2
+    assert await TOPIC.find_leader(Client(METADATA=metadata())) == 2
 
 
 @pytest.mark.parametrize(("brokers", "replicas", "in_sync"), [(1, 1, "1"), (2, 2, "1"), (3, 3, "2"), (9, 3, "2")])
@@ -72,7 +70,7 @@ async def test_a_topic_that_is_not_there_is_made(brokers, replicas, in_sync, cod
     made = Answer(topics=[Answer(error_code=Code(code))])
     client = Client(METADATA=metadata(Code(3), brokers=brokers), CREATE_TOPICS=made)
     with pytest.raises(NotThereYet):
-        await find_leader(client)
+        await TOPIC.find_leader(client)
     (topic,) = client.asked[-1][1]["topics"]
     configs = {config["name"]: config["value"] for config in topic["configs"]}
     assert (topic["num_partitions"], topic["replication_factor"]) == (1, replicas)
@@ -91,22 +89,22 @@ async def test_a_topic_that_is_not_there_is_made(brokers, replicas, in_sync, cod
 )
 async def test_a_topic_that_can_not_be_used(answer, reason):
     with pytest.raises(QuestionFailed, match=reason):
-        await find_leader(Client(METADATA=answer))
+        await TOPIC.find_leader(Client(METADATA=answer))
 
 
 @pytest.mark.parametrize("policy", [{"delete"}, {"compact", "delete"}, set()])
 async def test_a_policy_that_loses_keys(settings, policy):
     settings["_kveil.keys"] = TopicSettings(cleanup_policy=frozenset(policy))
     with pytest.raises(QuestionFailed, match="must be compact"):
-        await find_leader(Client(METADATA=metadata()))
+        await TOPIC.find_leader(Client(METADATA=metadata()))
 
 
 async def test_settings_that_may_not_be_read_are_no_hindrance(settings):
     settings["_kveil.keys"] = TopicSettings(unreadable="denied")
-    assert await find_leader(Client(METADATA=metadata())) == 2
+    assert await TOPIC.find_leader(Client(METADATA=metadata())) == 2
     settings["_kveil.keys"] = QuestionFailed("not now")
     with pytest.raises(QuestionFailed, match="not now"):
-        await find_leader(Client(METADATA=metadata()))
+        await TOPIC.find_leader(Client(METADATA=metadata()))
 
 
 def fetched(records, error=OK, end=9, top=OK):
@@ -122,50 +120,50 @@ def stored(offset, *pairs):
 async def test_what_stands_there():
     """From the position on, whatever comes with it; a batch that is cut off comes next time."""
     log = stored(5, (b"a", b"1"), (b"b", None)) + stored(7, (b"c", b"3"))
-    found = await fetch(Client(FETCH=fetched(log + stored(8, (b"d", b"4"))[:-1])), 6)
+    found = await TOPIC.fetch(Client(FETCH=fetched(log + stored(8, (b"d", b"4"))[:-1])), 6)
     assert found.records == [(6, b"b", None), (7, b"c", b"3")]
     assert (found.position, found.end) == (8, 9)
 
 
 @pytest.mark.parametrize(("records", "position"), [(b"", 6), (None, 6), (empty_batch(6, 11), 12)])
 async def test_where_nothing_is_left(records, position):
-    found = await fetch(Client(FETCH=fetched(records)), 6)
+    found = await TOPIC.fetch(Client(FETCH=fetched(records)), 6)
     assert (found.records, found.position) == ([], position)
 
 
 async def test_records_that_are_none():
     with pytest.raises(QuestionFailed, match="can't be read"):
-        await fetch(Client(FETCH=fetched(stored(0, (b"a", b"1"))[:-1] + b"\x7f")), 0)
+        await TOPIC.fetch(Client(FETCH=fetched(stored(0, (b"a", b"1"))[:-1] + b"\x7f")), 0)
 
 
 async def test_errors_of_a_fetch():
     with pytest.raises(OffsetOutOfRange):
-        await fetch(Client(FETCH=fetched(b"", Code(1))), 6)
+        await TOPIC.fetch(Client(FETCH=fetched(b"", Code(1))), 6)
     for answer in (fetched(b"", Code(6)), fetched(b"", top=Code(6)), Answer(error_code=OK, responses=[])):
         with pytest.raises(QuestionFailed):
-            await fetch(Client(FETCH=answer), 6)
+            await TOPIC.fetch(Client(FETCH=answer), 6)
 
 
 async def test_what_is_written():
     """With the word of all replicas, as one batch that a broker takes."""
     part = Answer(error_code=OK, base_offset=40)
     client = Client(PRODUCE=Answer(responses=[Answer(partition_responses=[part])]))
-    assert await produce(client, [(b"a", b"1"), (b"b", None)], 1_700_000_000_000) == 42
+    assert await TOPIC.produce(client, [(b"a", b"1"), (b"b", None)], 1_700_000_000_000) == 42
     ((_, values),) = client.asked
     ((topic,), acks) = values["topic_data"], values["acks"]
     assert (topic["name"], acks) == ("_kveil.keys", -1)
-    again = await fetch(Client(FETCH=fetched(at_offset(topic["partition_data"][0]["records"], 40))), 40)
+    again = await TOPIC.fetch(Client(FETCH=fetched(at_offset(topic["partition_data"][0]["records"], 40))), 40)
     assert again.records == [(40, b"a", b"1"), (41, b"b", None)]
     part.error_code = Code(19)
     with pytest.raises(QuestionFailed, match="Produce with ERROR_19"):
-        await produce(client, [(b"a", b"1")], 0)
+        await TOPIC.produce(client, [(b"a", b"1")], 0)
 
 
 async def test_an_end_of_the_topic():
     answer = Answer(topics=[Answer(partitions=[Answer(error_code=OK, offset=7)])])
     client = Client(LIST_OFFSETS=answer)
-    assert await find_offset(client, EARLIEST) == 7
+    assert await TOPIC.find_offset(client, EARLIEST) == 7
     assert client.asked[0][1]["topics"][0]["partitions"][0]["timestamp"] == -2
     answer.topics[0].partitions[0].error_code = Code(6)
     with pytest.raises(QuestionFailed):
-        await find_offset(client, EARLIEST)
+        await TOPIC.find_offset(client, EARLIEST)

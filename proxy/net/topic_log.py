@@ -1,4 +1,4 @@
-"""Following the key topic, and writing it: by the proxy's own login, on connections of its own.
+"""Following a topic of the proxy's own, and writing it: by the proxy's own login, on connections of its own.
 
 One connection reads, all the time; another one writes, and asks where the topic ends. What is written counts once the
 reader has met it there: the topic's order decides between proxies.
@@ -8,16 +8,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
-from kveil.protocol.envelope.key_topic import KEY_TOPIC
 from kveil.protocol.kafka.errors import ProtocolError
 from kveil.proxy.context import Shared
 from kveil.proxy.errors import QuestionFailed
 from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
-from kveil.proxy.keys.record_keys import RecordKeys
 from kveil.proxy.log import get_logger, log_limited
-from kveil.proxy.net.key_topic_requests import (
+from kveil.proxy.net.own_client import OwnClient, own_client
+from kveil.proxy.net.own_topic import (
     EARLIEST,
     LATEST,
     RECORDS_AT_ONCE,
@@ -25,12 +24,8 @@ from kveil.proxy.net.key_topic_requests import (
     KeyValue,
     NotThereYet,
     OffsetOutOfRange,
-    fetch,
-    find_leader,
-    find_offset,
-    produce,
+    OwnTopic,
 )
-from kveil.proxy.net.own_client import OwnClient, own_client
 
 RETRY_SECONDS: Final = 0.5
 # How long a topic that was made just now may be without a leader, as a rule.
@@ -45,13 +40,33 @@ T = TypeVar("T")
 _log = get_logger(__name__)
 
 
-class KeyTopicLog:
-    """The key topic of one process. `run` follows it until it is cancelled."""
+class TopicReader(Protocol):
+    """Who takes what the topic says."""
 
-    def __init__(self, shared: Shared, keys: RecordKeys) -> None:
+    async def get_ready(self) -> None:
+        """Have what it takes to believe a record.
+
+        :raises KeyDenied, KeyUnavailable: it can't be had now.
+        """
+        ...
+
+    def apply(self, offset: int, key: bytes | None, value: bytes | None) -> None:
+        """Take one record, in the order of the topic."""
+        ...
+
+    def heard(self) -> None:
+        """Take note that all was read that stood on the topic a moment ago."""
+        ...
+
+
+class TopicLog:
+    """One topic in one process. `run` follows it until it is cancelled."""
+
+    def __init__(self, shared: Shared, topic: OwnTopic, reader: TopicReader) -> None:
         self._shared = shared
-        self._keys = keys
-        self._store = keys.store
+        self._topic = topic
+        self._reader = reader
+        self._position = 0
         self._started = False
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._writing = asyncio.Lock()
@@ -69,10 +84,16 @@ class KeyTopicLog:
                     await self._follow()
                 except (KeyDenied, KeyUnavailable, QuestionFailed, ProtocolError, OSError) as error:
                     self._last_trouble = str(error)
-                    log_limited(_log.warning, "key_topic_unread", key=KEY_TOPIC, topic=KEY_TOPIC, reason=str(error))
+                    log_limited(
+                        _log.warning,
+                        "own_topic_unread",
+                        key=self._topic.name,
+                        topic=self._topic.name,
+                        reason=str(error),
+                    )
                 except Exception:
                     # A defect of ours, or an answer that nobody foresaw: without its follower all would stand still.
-                    _log.exception("key_topic_failed")
+                    _log.exception("own_topic_failed", topic=self._topic.name)
                 await asyncio.sleep(RETRY_SECONDS)
         finally:
             await self._drop_writer()
@@ -80,16 +101,16 @@ class KeyTopicLog:
     # Reading -----------------------------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        await self._shared.keys.unwrap_hiding_key()  # without which no entry can be believed
+        await self._reader.get_ready()
         leader = await self._leader()
         async with own_client(self._shared, leader) as client:
             if not self._started:
-                self._store.position = await find_offset(client, EARLIEST)
+                self._position = await self._topic.find_offset(client, EARLIEST)
                 self._started = True
                 self._wake()
             while True:
                 try:
-                    await self._take(await fetch(client, self._store.position))
+                    await self._take(await self._topic.fetch(client, self._position))
                 except OffsetOutOfRange:
                     await self._read_again(client)
 
@@ -97,46 +118,46 @@ class KeyTopicLog:
         async with own_client(self._shared) as client:
             for _ in range(_LEADER_TRIES):
                 try:
-                    return await find_leader(client)
+                    return await self._topic.find_leader(client)
                 except NotThereYet:
                     await asyncio.sleep(LEADER_RETRY_SECONDS)
-            return await find_leader(client)
+            return await self._topic.find_leader(client)
 
     async def _take(self, fetched: Fetched) -> None:
         for number, (offset, key, value) in enumerate(fetched.records):
-            self._store.apply(offset, key, value)
+            self._reader.apply(offset, key, value)
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
-        self._store.position = fetched.position
+        self._position = fetched.position
         if fetched.position >= fetched.end:
-            self._keys.heard()
+            self._reader.heard()
         self._wake()
 
     def _wake(self) -> None:
         """Let those go on who waited for what was read."""
         waiting, self._waiting = self._waiting, []
         for offset, reached in waiting:
-            if offset > self._store.position:
+            if offset > self._position:
                 self._waiting.append((offset, reached))
             elif not reached.done():
                 reached.set_result(None)
 
     async def _read_again(self, client: OwnClient) -> None:
         """The topic isn't the one that was read: what is known stays, it may be all that is left of it."""
-        _log.error("key_topic_replaced", topic=KEY_TOPIC, position=self._store.position, known_keys=len(self._store))
-        self._store.position = await find_offset(client, EARLIEST)
+        _log.error("own_topic_replaced", topic=self._topic.name, position=self._position)
+        self._position = await self._topic.find_offset(client, EARLIEST)
 
     # What others wait for ----------------------------------------------------------------------------------------
 
     async def append(self, records: Sequence[KeyValue]) -> None:
-        """Write, and return when the store has read it back. Raises KeyUnavailable."""
+        """Write, and return when the reader has met it there. Raises KeyUnavailable."""
         for start in range(0, len(records), RECORDS_AT_ONCE):
             some = records[start : start + RECORDS_AT_ONCE]
             now_ms = int(self._shared.unix_time() * 1000)
-            await self._reached(await self._ask(partial(produce, records=some, timestamp_ms=now_ms)))
+            await self._reached(await self._ask(partial(self._topic.produce, records=some, timestamp_ms=now_ms)))
 
     async def catch_up(self) -> None:
-        """Return when the store has what stood on the topic at the call. Raises KeyUnavailable.
+        """Return when the reader has what stood on the topic at the call. Raises KeyUnavailable.
 
         Those who call while somebody waits share the next look.
         """
@@ -151,12 +172,12 @@ class KeyTopicLog:
             await self._catch_up()
 
     async def _catch_up(self) -> None:
-        await self._reached(await self._ask(partial(find_offset, which=LATEST)))
-        self._keys.heard()
+        await self._reached(await self._ask(partial(self._topic.find_offset, which=LATEST)))
+        self._reader.heard()
 
     async def _reached(self, offset: int) -> None:
         """Return when all before an offset was read."""
-        if self._started and self._store.position >= offset:
+        if self._started and self._position >= offset:
             return
         reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((offset, reached))
@@ -164,7 +185,7 @@ class KeyTopicLog:
             async with asyncio.timeout(READ_SECONDS):
                 await reached
         except TimeoutError:
-            msg = f"the key topic {KEY_TOPIC} can't be read now: {self._last_trouble}"
+            msg = f"the topic {self._topic.name} can't be read now: {self._last_trouble}"
             raise KeyUnavailable(msg) from None
 
     async def _ask(self, question: Callable[[OwnClient], Awaitable[T]]) -> T:
@@ -179,7 +200,7 @@ class KeyTopicLog:
                 except (KeyDenied, KeyUnavailable, QuestionFailed, ProtocolError, OSError) as error:
                     await self._drop_writer()
                     if is_last:
-                        msg = f"the key topic {KEY_TOPIC} can't be used now: {error}"
+                        msg = f"the topic {self._topic.name} can't be used now: {error}"
                         raise KeyUnavailable(msg) from error
                 except BaseException:
                     await self._drop_writer()  # an answer may be on its way that nobody waits for

@@ -1,0 +1,116 @@
+"""A collector of traces: it takes OTLP over HTTP and reads it by OpenTelemetry's own schema.
+
+with Collector() as collector:
+    collector.url, collector.wait_for("send orders"), collector.spans
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectedSpan:
+    """A span as it came in."""
+
+    name: str
+    service: str
+    trace_id: bytes
+    span_id: bytes
+    parent_id: bytes
+    begun: int
+    """Nanoseconds since 1970, as `ended`."""
+    ended: int
+    failed: bool
+    attributes: dict[str, Any]
+
+
+class Collector:
+    """Answers as `status` says."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.bodies: list[bytes] = []
+        self.paths: list[str] = []
+        self._came = threading.Condition()
+
+    @property
+    def url(self) -> str:
+        """For `tracing.endpoint`."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def spans(self) -> list[CollectedSpan]:
+        """All that came in, in the order in which they ended."""
+        return [span for body in list(self.bodies) for span in _read(body)]
+
+    def wait_for(self, name: str, count: int = 1) -> list[CollectedSpan]:
+        """Wait for so many spans of a name and return them."""
+        deadline = time.monotonic() + SECONDS
+        with self._came:
+            while len(found := [span for span in self.spans if span.name == name]) < count:
+                assert self._came.wait(deadline - time.monotonic()), [span.name for span in self.spans]
+        return found
+
+    def children(self, span: CollectedSpan) -> list[CollectedSpan]:
+        """The spans below one, in the order of their beginning."""
+        return sorted((one for one in self.spans if one.parent_id == span.span_id), key=lambda one: one.begun)
+
+    def __enter__(self) -> Self:
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                with owner._came:
+                    owner.paths.append(self.path)
+                    if owner.status == 200:
+                        owner.bodies.append(body)
+                    owner._came.notify_all()
+                self.send_response(owner.status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def _read(body: bytes) -> list[CollectedSpan]:
+    found = []
+    for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+        about = {one.key: one.value.string_value for one in resource.resource.attributes}
+        found += [
+            CollectedSpan(
+                name=span.name,
+                service=about["service.name"],
+                trace_id=span.trace_id,
+                span_id=span.span_id,
+                parent_id=span.parent_span_id,
+                begun=span.start_time_unix_nano,
+                ended=span.end_time_unix_nano,
+                failed=span.status.code == span.status.STATUS_CODE_ERROR,
+                attributes={
+                    one.key: one.value.int_value if one.value.HasField("int_value") else one.value.string_value
+                    for one in span.attributes
+                },
+            )
+            for scope in resource.scope_spans
+            for span in scope.spans
+        ]
+    return found
