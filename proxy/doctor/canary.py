@@ -16,8 +16,8 @@ from kveil.proxy.doctor.canary_seen import KEY, Canary, judge
 from kveil.proxy.doctor.cluster import Heard
 from kveil.proxy.doctor.findings import Finding, failure, skipped, warning
 from kveil.proxy.errors import QuestionFailed
-from kveil.proxy.net.key_topic_requests import NotThereYet, plain_batch
 from kveil.proxy.net.own_client import OwnClient, own_client
+from kveil.proxy.net.own_topic import NotThereYet, plain_batch
 from kveil.proxy.net.topic_scan import NOT_THERE_YET, TopicScan
 
 CHECK: Final = "canary"

@@ -11,7 +11,7 @@ from kveil.protocol.kafka.errors import BatchRefused
 from kveil.protocol.kafka.record_batch import HEADER_LENGTH, MAGIC, BatchHeader, read_header
 from kveil.proxy.doctor.findings import Finding, failure, ok, skipped, warning
 from kveil.proxy.keys.usage import Usage
-from kveil.proxy.net.key_topic_requests import records_of
+from kveil.proxy.net.own_topic import records_of
 from kveil.proxy.policy import SERVICES, Policy
 
 CANARY: Final = "canary"

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 from kveil.protocol.kafka import compression
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.protocol.kafka.errors import BatchRefused
+from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.record_batch import (
     HEADER_LENGTH,
     MAGIC,
@@ -145,7 +146,7 @@ class OwnTopic:
             raise OffsetOutOfRange("it doesn't have what was to be read next")
         _check(found.error_code, "Fetch")
         try:
-            records = [record for record in _records(found.records or b"") if record[0] >= position]
+            records = [record for record in records_of(found.records or b"") if record[0] >= position]
             behind = _behind(found.records or b"", position)
         except BatchRefused as error:
             raise QuestionFailed(f"its records can't be read: {error}") from error
@@ -153,23 +154,7 @@ class OwnTopic:
 
     async def produce(self, client: OwnClient, records: Sequence[KeyValue], timestamp_ms: int) -> int:
         """Write records, and return the offset behind them, once all replicas that are in sync have them."""
-        section = b"".join(
-            piece for at, (key, value) in enumerate(records) for piece in write_record(0, at, key, value)
-        )
-        header = write_header(
-            records=[section],
-            base_offset=0,
-            partition_leader_epoch=-1,
-            attributes=0,
-            last_offset_delta=len(records) - 1,
-            base_timestamp=timestamp_ms,
-            max_timestamp=timestamp_ms,
-            producer_id=NO_PRODUCER_ID,
-            producer_epoch=-1,
-            base_sequence=NO_SEQUENCE,
-            record_count=len(records),
-        )
-        partition = {"index": 0, "records": header + section}
+        partition = {"index": 0, "records": plain_batch(records, timestamp_ms)}
         values = {"acks": -1, "timeout": _WRITE_MS, "topic_data": [{"name": self.name, "partition_data": [partition]}]}
         answer = await client.ask(ApiKey.PRODUCE, values, most=_PRODUCE)
         found = _only(_only(answer.responses, "Produce").partition_responses, "Produce")
@@ -177,7 +162,8 @@ class OwnTopic:
         return int(found.base_offset) + len(records)
 
 
-def _records(data: bytes) -> Iterator[tuple[int, bytes | None, bytes | None]]:
+def records_of(data: Buffer) -> Iterator[tuple[int, bytes | None, bytes | None]]:
+    """Yield offset, key and value of each record in fetched data. Raises BatchRefused."""
     for view in split_batches(data):
         header = read_header(view)
         if header.magic != MAGIC or header.is_control or not header.record_count:
@@ -189,6 +175,25 @@ def _records(data: bytes) -> Iterator[tuple[int, bytes | None, bytes | None]]:
 
 def _behind(data: bytes, position: int) -> int:
     return max((read_header(view).next_offset for view in split_batches(data)), default=position)
+
+
+def plain_batch(records: Sequence[KeyValue], timestamp_ms: int) -> bytes:
+    """Return a batch of records without headers, as a producer sends it that isn't idempotent."""
+    section = b"".join(piece for at, (key, value) in enumerate(records) for piece in write_record(0, at, key, value))
+    header = write_header(
+        records=[section],
+        base_offset=0,
+        partition_leader_epoch=-1,
+        attributes=0,
+        last_offset_delta=len(records) - 1,
+        base_timestamp=timestamp_ms,
+        max_timestamp=timestamp_ms,
+        producer_id=NO_PRODUCER_ID,
+        producer_epoch=-1,
+        base_sequence=NO_SEQUENCE,
+        record_count=len(records),
+    )
+    return header + section
 
 
 def _only(items: Sequence[Any], api: str) -> Any:

@@ -11,8 +11,8 @@ from kveil.protocol.kafka.record_batch import MAGIC, read_header, split_batches
 from kveil.proxy.config import Seal, TopicRule
 from kveil.proxy.context import Shared
 from kveil.proxy.errors import QuestionFailed
-from kveil.proxy.net.key_topic_requests import NotThereYet
 from kveil.proxy.net.own_client import OwnClient, own_client
+from kveil.proxy.net.own_topic import NotThereYet
 from kveil.proxy.policy import Policy
 
 FETCH_BYTES: Final = 4 * 1024 * 1024

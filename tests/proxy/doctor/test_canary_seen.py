@@ -8,7 +8,7 @@ from kveil.protocol.envelope.record import seal_records
 from kveil.protocol.kafka.record_batch import HEADER_LENGTH, check_produced, compressed_batch, read_header
 from kveil.proxy.doctor.canary_seen import KEY, Canary, judge, judge_skew
 from kveil.proxy.doctor.findings import Level
-from kveil.proxy.net.key_topic_requests import plain_batch
+from kveil.proxy.net.own_topic import plain_batch
 from tests.support.conversation import make_shared
 from tests.support.records import at_offset, legacy, sealed, tampered
 

@@ -9,7 +9,7 @@ import pytest
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.protocol.kafka.record_batch import read_header
 from kveil.proxy.errors import QuestionFailed
-from kveil.proxy.net.key_topic_requests import NotThereYet
+from kveil.proxy.net.own_topic import NotThereYet
 from kveil.proxy.net.topic_scan import Topic, TopicScan, list_topics
 from tests.support.conversation import make_shared, read_request
 from tests.support.records import at_offset, client_batch, fetched, legacy, sealed
