@@ -88,8 +88,7 @@ class Parked:
     @property
     def request(self) -> RequestHeader | None:
         """The request that it is, or that it answers."""
-        exchange = None if self.entry is None else self.entry.exchange
-        return self.header if exchange is None else exchange.header
+        return self.entry.exchange.header if self.entry and self.entry.exchange else self.header
 
 
 class Session:

@@ -12,7 +12,7 @@ from kveil.proxy.config.section import Section
 
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
-        msg = f"{path} must be an absolute path: the file is opened again after each rotation"
+        msg = "must be an absolute path: the file is opened again after each rotation"
         raise ValueError(msg)
     return path
 
