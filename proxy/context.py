@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from kveil.protocol.envelope import registry
 from kveil.protocol.envelope.header import KeyBlock
+from kveil.protocol.kafka.api_table import API_TABLE
 from kveil.protocol.kafka.framing import KeptBuffers
+from kveil.protocol.kafka.headers import RequestHeader
 from kveil.proxy.addresses import Brokers, Endpoint, LocalPlaces
+from kveil.proxy.admin.audit import Cause
 from kveil.proxy.admin.metrics import Metrics
 from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Direction, Settings
@@ -19,7 +22,7 @@ from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.listener_login import ListenerLogin
 from kveil.proxy.login import ClientSasl, Login, client_sasl
 from kveil.proxy.needs import HidingKeyNeed, OpeningKeyNeed
-from kveil.proxy.policy import Policy
+from kveil.proxy.policy import OWN_PRINCIPAL, Policy, Use
 from kveil.proxy.sequences import RefusedSequences
 from kveil.proxy.topics import SettingsCache, TopicNames
 
@@ -85,6 +88,10 @@ class Connection:
     """The login at the listener itself, None where it asks for none."""
     principal: str | None = None
     """Who the client is, proved to the proxy itself: a user's name, or its certificate's subject."""
+    request: RequestHeader | None = None
+    """The request that is worked on, or whose answer is."""
+    granted: dict[Use, set[str]] = field(default_factory=lambda: {use: set() for use in Use})
+    """Topics that this connection was seen to use, rightly so."""
     login: Login = field(default_factory=Login)
     versions: dict[int, tuple[int, int]] | None = None
     """What the broker offers, by API key: lowest and highest version. None until it was asked."""
@@ -112,6 +119,23 @@ class Connection:
     def is_authenticated(self) -> bool:
         """Whether the client may ask for more than a login."""
         return self.listener_login is None or self.listener_login.is_over
+
+    @property
+    def cause(self) -> Cause | None:
+        """Who asked for what is decided now; None for the proxy itself."""
+        return self.cause_of(self.request)
+
+    def cause_of(self, request: RequestHeader | None) -> Cause | None:
+        """The same for what one of its requests asked for."""
+        if self.principal == OWN_PRINCIPAL:
+            return None
+        return Cause(
+            principal=self.principal,
+            client_id=self.client_id,
+            address=self.peer,
+            operation=None if request is None else API_TABLE[request.api_key].name,
+            correlation_id=None if request is None else request.correlation_id,
+        )
 
     def authenticated(self, principal: str) -> None:
         """Take note of who the client has proved to be."""

@@ -19,7 +19,15 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from kveil.proxy.secret import REDACTED, Secret
 
-__all__ = ["RepeatLimit", "Secret", "bind_everywhere", "configure", "get_logger", "log_limited"]
+__all__ = [
+    "RepeatLimit",
+    "Secret",
+    "bind_everywhere",
+    "configure",
+    "get_logger",
+    "get_logger_at_every_level",
+    "log_limited",
+]
 
 # A line of one kind about one thing is worth reading every so often, not every millisecond.
 REPEAT_SECONDS: Final = 10.0
@@ -29,14 +37,20 @@ REPEAT_KEYS: Final = 4_096
 REDACTION_DEPTH: Final = 6
 
 
-def get_logger(name: str) -> FilteringBoundLogger:
+def get_logger(name: str, **values: object) -> FilteringBoundLogger:
     """A logger that names its module. It takes up `configure` whenever that is called."""
-    return cast("FilteringBoundLogger", structlog.get_logger(name, module=name.removeprefix("kveil.")))
+    return cast("FilteringBoundLogger", structlog.get_logger(name, module=name.removeprefix("kveil."), **values))
+
+
+def get_logger_at_every_level(name: str) -> FilteringBoundLogger:
+    """The same for lines that are written whatever the least severe level is."""
+    return get_logger(name, **{_AT_EVERY_LEVEL: True})
 
 
 # Looked at for each line, so that a change reaches loggers that are bound already, such as those of connections.
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _NOTHING: Final = 100
+_AT_EVERY_LEVEL: Final = "at_every_level"
 _least = LEVELS["info"]
 
 
@@ -58,7 +72,7 @@ def level() -> str:
 
 
 def _at_level(_logger: object, method: str, event: EventDict) -> EventDict:
-    if LEVELS.get(method, _least) < _least:
+    if not event.pop(_AT_EVERY_LEVEL, False) and LEVELS.get(method, _least) < _least:
         raise structlog.DropEvent
     return event
 

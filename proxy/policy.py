@@ -130,6 +130,7 @@ class Policy:
         self._default = TopicRule(match="*")
         self._preset_topics = frozenset[str]().union(*(PRESET_TOPICS[preset] for preset in settings.presets))
         self._skips = _by_partition(settings.skip)
+        self._audit_topic = settings.audit.topic
         self._decided: dict[str, Rule] = {}
 
     def rule_for(self, topic: str) -> Rule:
@@ -198,6 +199,12 @@ class Policy:
         return self._skips.get((topic, partition), ())
 
     def _decide(self, topic: str) -> Rule:
+        rule = self._configured(topic)
+        if topic == self._audit_topic:  # by the way of the proxy nobody else is to write what it has decided
+            return replace(rule, producers=_ITSELF)
+        return rule
+
+    def _configured(self, topic: str) -> Rule:
         if topic == KEY_TOPIC and self.any_record_keys:
             own = self._compiled(TopicRule(match="*", seal=Seal.NONE), topic)
             return replace(own, producers=_ITSELF, consumers=_ITSELF)

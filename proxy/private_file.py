@@ -5,7 +5,6 @@ data, stamp = file.read(LIMIT)
 with file.locked(): file.replace(new)
 """
 
-import fcntl
 import os
 import secrets
 import stat
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from kveil.proxy.file_lock import lock, lock_within
 
 OWNER_ONLY: Final = 0o600
 DIRECTORY_OWNER_ONLY: Final = 0o700
@@ -100,7 +101,7 @@ class PrivateFile:
                 return
             try:
                 with self._telling():
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                    lock(descriptor)
                     is_current = stamp_of(self.path) == _stamp(os.fstat(descriptor))
                 if is_current:
                     yield
@@ -115,7 +116,7 @@ class PrivateFile:
         with self._telling():
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_within(descriptor, seconds=0)
         except OSError:
             os.close(descriptor)
             return None

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from kveil.proxy import log
 from kveil.proxy.admin.audit import audit
-from kveil.proxy.admin.shown import digest
+from kveil.proxy.admin.shown import config_digest
 from kveil.proxy.config import ConfigError, KeyService, Problem, Settings
 from kveil.proxy.config.changes import changed_paths, restart_problems
 from kveil.proxy.context import Shared
@@ -85,7 +85,7 @@ def tell_changed(old: Settings, new: Settings) -> Outcome:
     changed = changed_paths(old, new)
     _log.info("config_reloaded", changed=changed)
     if changed:
-        audit("config.changed", "settings", paths=changed, before=digest(old), after=digest(new))
+        audit("config.changed", "settings", paths=changed, before=config_digest(old), after=config_digest(new))
     return Outcome(changed=changed)
 
 

@@ -7,14 +7,18 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import uvloop
 
 from kveil.proxy import log
 from kveil.proxy.addresses import Brokers
+from kveil.proxy.admin.audit import audit
+from kveil.proxy.admin.audit_trail import Trail
 from kveil.proxy.admin.metrics import Metrics, Reloads, for_log
 from kveil.proxy.admin.overview import POINT_SECONDS, Overview
+from kveil.proxy.admin.shown import config_digest
 from kveil.proxy.admin.status import status_of
 from kveil.proxy.admin.survey import Survey
 from kveil.proxy.budget import BufferBudget
@@ -38,10 +42,15 @@ from kveil.proxy.tracing import open_tracer
 
 if TYPE_CHECKING:
     from kveil.proxy.admin.site import AdminSite, Control, Look
+    from kveil.proxy.net.audit_topic import AuditTopic
 
 _log = log.get_logger(__name__)
 
 _T = TypeVar("_T")
+
+AUDIT_SECONDS = 1.5
+"""How much longer than `limits.drain_seconds` the last audit events may take to their sinks: less than the supervisor
+waits for a worker."""
 
 
 def serve(settings: Settings, read: Read) -> int:
@@ -176,15 +185,36 @@ class Server:
         self._relays: dict[Relay, Callable[[], None]] = {}
         """Each with who wants to know when it has ended."""
         self._connections = 0
+        self._trail = Trail(shared.settings.audit, self._go_on)
+        self._drained_by: float | None = None
         self._tracer = open_tracer(shared.settings)
-        self.survey = Survey(shared, self._upstream.credentials, self._relays)
+        self.survey = Survey(shared, self._upstream.credentials, self._relays, self._trail)
         """What can be told of this process."""
         self._retired = Retired()
         self._empty = asyncio.Event()
         self._stopping = asyncio.Event()
 
     async def run(self, source: Source) -> None:
-        """Serve until told to stop, then drain."""
+        """Serve until told to stop, then drain.
+
+        :raises ConfigError: a port is taken, or the audit is required and can't be had.
+        """
+        try:
+            async with self._trail.recording(self._audit_topic(), self._seconds_left):
+                settings = self._shared.settings
+                audit("proxy.started", config_digest(settings), version=version("kveil"), workers=settings.workers)
+                try:
+                    await self._trail.check()
+                    await self._serve(source)
+                finally:
+                    audit("proxy.stopped", config_digest(self._shared.settings))
+        finally:
+            await self._retired.close()
+            await self._shared.keys.close()
+            if self._tracer is not None:
+                await self._tracer.close()
+
+    async def _serve(self, source: Source) -> None:
         source.start(self.take)
         self.survey.start()
         async with AsyncExitStack() as stack:
@@ -194,13 +224,22 @@ class Server:
                 await stack.enter_async_context(following(self._shared, self._shared.record_keys))
             gc.freeze()  # what start-up made stays: the garbage collector is not to look at it
             await self._stopping.wait()
+            self._drained_by = self._shared.now() + self._shared.settings.limits.drain_seconds
             source.close()
             await self.drain()
         self.survey.stop()
-        await self._retired.close()
-        await self._shared.keys.close()
-        if self._tracer is not None:
-            await self._tracer.close()
+
+    def _audit_topic(self) -> "AuditTopic | None":
+        settings = self._shared.settings.audit
+        if settings.topic is None:
+            return None
+        from kveil.proxy.net.audit_topic import AuditTopic  # a client of the cluster's, which few need
+
+        return AuditTopic(self._shared, settings.topic, settings.queue, self._upstream)
+
+    def _seconds_left(self) -> float:
+        """How long the end may take: none where nothing was served."""
+        return 0.0 if self._drained_by is None else max(0.0, self._drained_by - self._shared.now()) + AUDIT_SECONDS
 
     def stop(self) -> None:
         """End `run`."""
@@ -248,13 +287,18 @@ class Server:
         from kveil.proxy.admin.readiness import Readiness
         from kveil.proxy.admin.site import AdminSite  # an HTTP server, which few need
 
-        readiness = Readiness(self._shared, self._upstream, self._stopping.is_set)
+        readiness = Readiness(self._shared, self._upstream, self._stopping.is_set, self._trail)
         return AdminSite(self._shared, readiness, look, control)
 
     # Connections -------------------------------------------------------------------------------------------------
 
     def take(self, arrival: Arrival, when_ended: Callable[[], None]) -> None:
         """Serve one more client."""
+        if self.holds:
+            log.log_limited(_log.warning, "audit_holds_clients", reason=self._trail.trouble)
+            arrival.sock.close()
+            when_ended()
+            return
         listening = self._listening[arrival.place]
         self._connections += 1
         listener = listening.listener
@@ -275,6 +319,15 @@ class Server:
         self._shared.metrics.connections_open += 1
         self._empty.clear()
         listening.take(arrival, relay.client)
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing may pass now, since nobody would have a record of it."""
+        return self._trail.holds
+
+    def _go_on(self) -> None:
+        for relay in list(self._relays):
+            relay.go_on()
 
     def relay_ended(self, relay: Relay) -> None:
         """Forget the relay."""

@@ -85,6 +85,11 @@ class Parked:
     """When it came in."""
     trace: "Trace | None" = None
 
+    @property
+    def request(self) -> RequestHeader | None:
+        """The request that it is, or that it answers."""
+        return self.entry.exchange.header if self.entry and self.entry.exchange else self.header
+
 
 class Session:
     """The order of one connection's requests and answers."""
@@ -165,6 +170,7 @@ class Session:
             self.connection.called(header.client_id)
         rewrite = exchange_type(header.api_key, self.connection)
         if rewrite is not None:
+            self.connection.request = header
             exchange = rewrite(frame, header, self.connection)
             if exchange.SEALS:
                 exchange.begun = self._now()
@@ -257,6 +263,7 @@ class Session:
         if parked is None or parked.header is None:
             return None
         self.parked_request = None
+        self.connection.request = parked.header
         rewrite = exchange_type(parked.header.api_key, self.connection)
         if rewrite is None:
             return None
@@ -309,6 +316,7 @@ class Session:
                 self.connection.login.raw_token_answered(len(frame))
             self.to_client += write_frame([bytes(frame)])
         else:
+            self.connection.request = entry.exchange.header
             needs = entry.exchange.response_needs(frame)
             trace = entry.exchange.trace
             if trace is not None and needs:
@@ -347,6 +355,7 @@ class Session:
         if self._begun is None:
             return
         entry, frame, steps = self._begun
+        self.connection.request = entry.exchange.header if entry.exchange else None
         if entry.exchange is None or next(steps, _DONE) is not _DONE:
             return
         self._begun = None

@@ -110,6 +110,11 @@ FAMILIES: Final = (
         min,
     ),
     Family("kveil_config_reload_failed", _GAUGE, (), "1 if the last reload was refused, else 0.", max),
+    Family("kveil_audit_events_total", _COUNTER, (), "Audit events."),
+    Family(
+        "kveil_audit_waiting", _GAUGE, ("sink",), "Audit events that a sink has not taken yet: stdout, file, topic."
+    ),
+    Family("kveil_audit_lost_total", _COUNTER, ("sink",), "Audit events that found no room, and reach the sink never."),
     Family("kveil_cpu_seconds_total", _COUNTER, (), "Processor time that was used."),
 )
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from kveil.proxy.admin.audit_trail import Trail
 from kveil.proxy.admin.metrics import Metrics
 from kveil.proxy.context import Shared
 from kveil.proxy.errors import QuestionFailed
@@ -24,10 +25,13 @@ BELIEVED_SECONDS: Final = 1.0
 class Readiness:
     """Finds out, at most once a second. `is_ending` says whether the process takes no clients any more."""
 
-    def __init__(self, shared: Shared, upstream: Upstream, is_ending: Callable[[], bool]) -> None:
+    def __init__(
+        self, shared: Shared, upstream: Upstream, is_ending: Callable[[], bool], trail: Trail | None = None
+    ) -> None:
         self._shared = shared
         self._upstream = upstream
         self._is_ending = is_ending
+        self._trail = trail if trail is not None and trail.is_required else None
         self._checking: asyncio.Task[dict[str, Any]] | None = None
         self._checked_at = 0.0
 
@@ -52,7 +56,10 @@ class Readiness:
             name: {"ok": reason is None, **({} if reason is None else {"reason": reason})}
             for name, reason in zip(names, reasons, strict=True)
         }
-        return {"ready": not any(reasons), "checks": checks}
+        if self._trail is not None:
+            reason = self._trail.trouble
+            checks["audit"] = {"ok": reason is None, **({} if reason is None else {"reason": reason})}
+        return {"ready": all(check["ok"] for check in checks.values()), "checks": checks}
 
     async def _upstream_reason(self) -> str | None:
         """Return why no broker can be asked, None if one answered."""

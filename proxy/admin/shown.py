@@ -20,6 +20,6 @@ def shown_text(settings: Settings) -> str:
     return json.dumps(shown(settings), indent=2)
 
 
-def digest(settings: Settings) -> str:
-    """Return the SHA-256 of what `/config` answers."""
-    return hashlib.sha256(shown_text(settings).encode()).hexdigest()
+def config_digest(settings: Settings) -> str:
+    """Return the SHA-256 of what `/config` answers: it tells nothing of what may not be seen."""
+    return f"sha256:{hashlib.sha256(shown_text(settings).encode()).hexdigest()}"

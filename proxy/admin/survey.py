@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from kveil.proxy.admin.audit_trail import Trail
 from kveil.proxy.admin.certificates import expiry_of
 from kveil.proxy.admin.lag import LoopLag
 from kveil.proxy.admin.metrics import sample_name
@@ -29,10 +30,17 @@ class Served(Protocol):
 class Survey:
     """All of it, for one process. `credentials` are the proxy's own for the cluster, if it has any."""
 
-    def __init__(self, shared: Shared, credentials: Credentials | None, served: Collection[Served]) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        credentials: Credentials | None,
+        served: Collection[Served],
+        trail: Trail | None = None,
+    ) -> None:
         self.shared = shared
         self.served = served
         self._credentials = credentials
+        self._trail = trail
         self._lag = LoopLag()
 
     def log_in_with(self, credentials: Credentials | None) -> None:
@@ -49,7 +57,8 @@ class Survey:
 
     def samples(self) -> dict[str, float]:
         """Return every metric's samples."""
-        return {**self.shared.metrics.samples(), **self._gauges()}
+        audit = {} if self._trail is None else self._trail.samples()
+        return {**self.shared.metrics.samples(), **audit, **self._gauges()}
 
     def _gauges(self) -> dict[str, float]:
         shared = self.shared

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from kveil.protocol.kafka.messages import encode_response
 from kveil.protocol.kafka.splice import FrozenShape, Want
 from kveil.protocol.sasl.server.errors import LoginRefused
+from kveil.proxy.admin.audit import audit
 from kveil.proxy.apis.exchange import Answer, Exchange, Outcome
 from kveil.proxy.config import SaslMechanism
 from kveil.proxy.errors import CloseConnection, ErrorCode
@@ -33,7 +34,7 @@ class _LoginExchange(Exchange):
         login, connection = self._login, self.connection
         user = login.user if login.user_is_known else None
         log_limited(
-            connection.log.warning,
+            self._tell_refusal,
             "login_refused",
             key=(connection.peer, user, login.mechanism, reason),
             client=connection.peer,
@@ -41,6 +42,13 @@ class _LoginExchange(Exchange):
             user=user,
             reason=reason,
         )
+
+    def _tell_refusal(self, event: str, **values: object) -> None:
+        connection = self.connection
+        connection.log.warning(event, **values)
+        user = values.pop("user")
+        del values["client"]
+        audit("login.refused", str(user or "unknown"), connection.cause, **values)
 
 
 class ListenerHandshake(_LoginExchange):
@@ -96,6 +104,7 @@ class ListenerAuthenticate(_LoginExchange):
             return Answer(frame=frame, then_close="")
         if self.connection.is_authenticated:
             self.connection.authenticated(login.user)
+            audit("login.granted", login.user, self.connection.cause, mechanism=login.mechanism.value)
         return Answer(frame=self._encode(auth_bytes=answer))
 
 

@@ -59,7 +59,7 @@ def learn_names(topics: Iterable[tuple[str | None, bytes | None]] | None, connec
     for name, topic_id in named_ids(topics):
         known = names.learn(topic_id, name)
         if known != name:
-            audit("topic.renamed", subject=name, topic_id=topic_id.hex(), known_as=known)
+            audit("topic.renamed", subject=name, cause=connection.cause, topic_id=topic_id.hex(), known_as=known)
             raise CloseConnection(f"the broker gives topic {known!r} a second name, {name!r}, under one topic id")
         learnt.append(topic_id)
     return learnt

@@ -27,7 +27,7 @@ from kveil.protocol.kafka.record_batch import (
     read_header,
     split_batches,
 )
-from kveil.proxy.admin.audit import audit
+from kveil.proxy.admin.audit import Cause, audit
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import ErrorCode, Refused
 from kveil.proxy.keys.errors import KeyDenied, KeyErased, KeyRefused, KeyUnavailable
@@ -294,6 +294,7 @@ class FetchedRecords:
         audit(
             "records.skipped",
             f"{self._topic}/{self._partition}",
+            self._connection.cause,
             first_offset=header.base_offset,
             last_offset=header.last_offset,
             reason=str(error),
@@ -306,7 +307,7 @@ class FetchedRecords:
             self._connection.shared.metrics.count_opened(self._topic, batch.sealed.header.record_count, opened)
         elif batch.is_plain and batch.header is not None:
             log_limited(
-                partial(_audit_plain, self._topic),
+                partial(_audit_plain, self._topic, self._connection.cause),
                 "plain.passed",
                 key=(self._topic, self._partition),
                 partition=self._partition,
@@ -319,7 +320,7 @@ class FetchedRecords:
         header = self._batches[position].header
         following = self._next_good_offset(position + 1)
         log_limited(
-            self._connection.log.error,
+            self._tell_unopened,
             "batch_unopened",
             key=(self._topic, self._partition, header and header.base_offset),
             topic=self._topic,
@@ -329,6 +330,11 @@ class FetchedRecords:
             next_good_offset=following,
             reason=str(error),
         )
+
+    def _tell_unopened(self, event: str, **values: object) -> None:
+        self._connection.log.error(event, **values)
+        told = {name: value for name, value in values.items() if name not in {"topic", "partition"}}
+        audit("batch.refused", f"{self._topic}/{self._partition}", self._connection.cause, **told)
 
     def _next_good_offset(self, position: int) -> int | None:
         """Return the offset of the next batch in this answer that opens, None if none does."""
@@ -341,5 +347,5 @@ class FetchedRecords:
         return None
 
 
-def _audit_plain(topic: str, _: str, **values: object) -> None:
-    audit("plain.passed", topic, **values)
+def _audit_plain(topic: str, cause: Cause | None, _: str, **values: object) -> None:
+    audit("plain.passed", topic, cause, **values)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from kveil.proxy.cli import options
+from kveil.proxy.cli.auditing import audited
 from kveil.proxy.cli.telling import tell, warn
 
 if TYPE_CHECKING:
@@ -53,9 +54,10 @@ def destroy(
     if not yes and typer.prompt(f"Type {bare} to destroy it", default="", show_default=False, err=as_json) != bare:
         typer.echo("kveil: nothing was destroyed", err=True)
         raise typer.Exit(WRONG_USE)
-    change_key_file(settings.keys.path, without)
-    log.configure(settings.log.format.value, "info")
-    audit("key.destroyed", bare, path=str(settings.keys.path), version=version)
+    log.configure(settings.log.format.value)
+    with audited("kveil keys destroy", settings):
+        change_key_file(settings.keys.path, without)
+        audit("key.destroyed", bare, path=str(settings.keys.path), version=version)
     shown = {"path": str(settings.keys.path), "key": bare, "version": version}
     tell(f"Destroyed {what} in {settings.keys.path}.", shown, as_json=as_json)
 

@@ -8,6 +8,7 @@ import typer
 
 from kveil.proxy.cli import key_destroy, key_usage, options
 from kveil.proxy.cli.apps import command_app
+from kveil.proxy.cli.auditing import audited, audited_by_file
 from kveil.proxy.cli.shred import shred
 from kveil.proxy.cli.telling import still_at, tell, warn
 
@@ -52,6 +53,7 @@ def init(
     as_json: options.AsJson = False,
 ) -> None:
     """Make a new key file. Never touches one that is there."""
+    from kveil.proxy.admin.audit import audit
     from kveil.proxy.config import KeyService
     from kveil.proxy.keys.keyfile import DEFAULT_KEY, new_key_file
     from kveil.proxy.keys.keyfile_store import create_key_file
@@ -61,7 +63,10 @@ def init(
     realm = _realm(settings, realm)
     if settings.keys.service is KeyService.KEYFILE:
         content = new_key_file(realm=realm, names=key or (DEFAULT_KEY,))
-        create_key_file(where, content)
+        with audited("kveil keys init", settings):
+            create_key_file(where, content)
+            for one in content.keys:
+                audit("key.added", one.name, path=str(where), version=one.primary)
         names = [one.name for one in content.keys]
         shown = {"path": str(where), "realm": content.realm, "keys": names}
         tell(f"Made {where}\nrealm: {content.realm}\nkeys: {', '.join(names)}\n", shown, as_json=as_json)
@@ -71,8 +76,10 @@ def init(
             raise typer.BadParameter("a key service's keys are made there: name the one that is to wrap")
         with still_at("asking the key service"):
             content, wrapped_by = _new_wrapped(settings, realm, key[0] if key else None)
-        create_key_file(where, content)
         hiding = content.key_hiding_key.id.hex()
+        with audited("kveil keys init", settings):
+            create_key_file(where, content)
+            audit("key.added", content.realm, path=str(where), kid=hiding, key=wrapped_by)
         shown = {"path": str(where), "realm": content.realm, "key_hiding_key": hiding, "wrapped_by": wrapped_by}
         line = f"key-hiding key: {hiding}, wrapped by {wrapped_by}"
         tell(f"Made {where}\nrealm: {content.realm}\n{line}\n", shown, as_json=as_json)
@@ -151,6 +158,7 @@ def add(
     as_json: options.AsJson = False,
 ) -> None:
     """Add another key to the file, for rules that name it."""
+    from kveil.proxy.admin.audit import audit
     from kveil.proxy.keys.errors import KeySetupError
     from kveil.proxy.keys.keyfile import add_key
     from kveil.proxy.keys.keyfile_store import change_key_file
@@ -159,7 +167,9 @@ def add(
     if (service := options.service_of(name, keys)) is not None:
         msg = f"{name} is a key of {service}: make it there, and name it in a rule"
         raise KeySetupError(msg)
-    change_key_file(keys.path, lambda content: add_key(content, options.bare(name)))
+    with audited_by_file("kveil keys add", config):
+        change_key_file(keys.path, lambda content: add_key(content, options.bare(name)))
+        audit("key.added", options.bare(name), path=str(keys.path))
     text = f"Added key {name} to {keys.path}. Copy the file to every proxy that reads or writes under it."
     tell(text, {"path": str(keys.path), "key": options.bare(name)}, as_json=as_json)
 
@@ -172,6 +182,7 @@ def rotate(
     as_json: options.AsJson = False,
 ) -> None:
     """Give a key a new version that seals from now on. Older versions stay, and still open."""
+    from kveil.proxy.admin.audit import audit
     from kveil.proxy.cli.service_commands import rotation
     from kveil.proxy.keys.errors import KeySetupError
     from kveil.proxy.keys.keyfile import rotate_key
@@ -182,8 +193,10 @@ def rotate(
     if (service := options.service_of(name, keys)) is not None:
         msg = f"{name_there} is a key of {service}, and is rotated there:\n{rotation(service, name_there, keys)}"
         raise KeySetupError(msg)
-    content = change_key_file(keys.path, lambda before: rotate_key(before, name_there))
-    rotated = next(one for one in content.keys if one.name == name_there)
+    with audited_by_file("kveil keys rotate", config):
+        content = change_key_file(keys.path, lambda before: rotate_key(before, name_there))
+        rotated = next(one for one in content.keys if one.name == name_there)
+        audit("key.rotated", name_there, path=str(keys.path), version=rotated.primary)
     text = (
         f"Key {name_there} in {keys.path} seals with version {rotated.primary} from now on.\n"
         "Proxies that run with this file notice by themselves. Copy it to all others now: without it they\n"

@@ -8,6 +8,7 @@ import typer
 
 from kveil.proxy.cli import options
 from kveil.proxy.cli.apps import command_app
+from kveil.proxy.cli.auditing import audited
 from kveil.proxy.cli.options import Flags, settings_from
 from kveil.proxy.cli.telling import still_at
 
@@ -87,7 +88,8 @@ def migrate(
             with still_at("asking the cluster"):
                 code = run_loop(_dry_run(shared, order, as_json=as_json))
             raise typer.Exit(code)
-        outcome: Outcome = run_loop(_migrate(shared, order))
+        with audited("kveil migrate", settings):
+            outcome: Outcome = run_loop(_migrate(shared, order))
         tell(order, outcome, as_json=as_json)
     except MigrateError as error:
         typer.echo(f"kveil: {error}", err=True)

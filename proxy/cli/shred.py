@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from kveil.proxy.cli import options
+from kveil.proxy.cli.auditing import audited
 from kveil.proxy.cli.options import Flags, settings_from
 from kveil.proxy.cli.telling import still_at, tell, warn
 
@@ -62,11 +63,12 @@ def shred(
         _say("name a TOPIC and one RECORD_KEY (or --file), or --finish alone")
         raise typer.Exit(WRONG_USE)
     settings = settings_from(Flags(config=config, upstream=upstream, keys=keys, tls=tls, tls_ca=tls_ca))
-    log.configure(settings.log.format.value, "info")  # with the audit lines
+    log.configure(settings.log.format.value)
     try:
-        if topic is not None and wanted is not None:
-            raise typer.Exit(asyncio.run(_shred(settings, topic, wanted, as_json=as_json)))
-        raise typer.Exit(asyncio.run(_finish(settings, yes=yes, as_json=as_json)))
+        with audited("kveil keys shred", settings):
+            if topic is not None and wanted is not None:
+                raise typer.Exit(asyncio.run(_shred(settings, topic, wanted, as_json=as_json)))
+            raise typer.Exit(asyncio.run(_finish(settings, yes=yes, as_json=as_json)))
     except (ErasureFailed, KeyDenied, KeyRefused, KeyUnavailable) as error:
         _say(str(error))
         raise typer.Exit(FAILED) from None

@@ -9,6 +9,7 @@ import typer
 
 from kveil.proxy.cli import options
 from kveil.proxy.cli.apps import command_app
+from kveil.proxy.cli.auditing import audited_by_file
 from kveil.proxy.cli.telling import tell
 
 if TYPE_CHECKING:
@@ -30,13 +31,16 @@ def add(
     name: UserName, path: UsersPath = None, config: options.ConfigFile = None, as_json: options.AsJson = False
 ) -> None:
     """Add a user, and make the file if there is none. The password is asked for, or read from standard input."""
+    from kveil.proxy.admin.audit import audit
     from kveil.proxy.users.users import add_user, checked_user_name
     from kveil.proxy.users.users_store import change_users_file
 
     where = _users_path(path, config)
     checked_user_name(name)
     password = _read_password()
-    change_users_file(where, lambda content: add_user(content, name, password), make=True)
+    with audited_by_file("kveil users add", config):
+        change_users_file(where, lambda content: add_user(content, name, password), make=True)
+        audit("user.added", name, path=str(where))
     text = f"Added user {name} to {where}. Proxies that run with this file notice by themselves."
     tell(text, {"path": str(where), "added": name}, as_json=as_json)
 
@@ -46,12 +50,15 @@ def passwd(
     name: UserName, path: UsersPath = None, config: options.ConfigFile = None, as_json: options.AsJson = False
 ) -> None:
     """Give a user another password. It is asked for, or read from standard input."""
+    from kveil.proxy.admin.audit import audit
     from kveil.proxy.users.users import change_password
     from kveil.proxy.users.users_store import change_users_file
 
     where = _users_path(path, config)
     password = _read_password()
-    change_users_file(where, lambda content: change_password(content, name, password))
+    with audited_by_file("kveil users passwd", config):
+        change_users_file(where, lambda content: change_password(content, name, password))
+        audit("user.changed", name, path=str(where))
     text = f"User {name} in {where} logs in with the new password from now on."
     tell(text, {"path": str(where), "changed": name}, as_json=as_json)
 
@@ -61,11 +68,14 @@ def remove(
     name: UserName, path: UsersPath = None, config: options.ConfigFile = None, as_json: options.AsJson = False
 ) -> None:
     """Remove a user. Connections that have logged in stay until they end."""
+    from kveil.proxy.admin.audit import audit
     from kveil.proxy.users.users import remove_user
     from kveil.proxy.users.users_store import change_users_file
 
     where = _users_path(path, config)
-    change_users_file(where, lambda content: remove_user(content, name))
+    with audited_by_file("kveil users remove", config):
+        change_users_file(where, lambda content: remove_user(content, name))
+        audit("user.removed", name, path=str(where))
     text = f"Removed user {name} from {where}. Connections that have logged in stay until they end."
     tell(text, {"path": str(where), "removed": name}, as_json=as_json)
 

@@ -6,6 +6,7 @@ Three layers, each over the one before it: the file, `KVEIL_` environment variab
 Whatever is wrong in any of them is reported in one `ConfigError`, each problem with its path.
 """
 
+from kveil.proxy.config.audit import Audit, AuditFile
 from kveil.proxy.config.choices import (
     Addressing,
     Compress,
@@ -32,6 +33,7 @@ from kveil.proxy.config.listeners import Listener, ListenerSasl, ListenerTls
 from kveil.proxy.config.loading import (
     load,
     load_admin,
+    load_audit,
     load_key_settings,
     load_keys,
     load_listeners,
@@ -54,6 +56,8 @@ __all__ = [
     "TOPIC_PLACE",
     "Addressing",
     "Admin",
+    "Audit",
+    "AuditFile",
     "BrokerPorts",
     "Compress",
     "ConfigError",
@@ -96,6 +100,7 @@ __all__ = [
     "default_key_path",
     "load",
     "load_admin",
+    "load_audit",
     "load_key_settings",
     "load_keys",
     "load_listeners",

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from kveil.proxy.config.audit import Audit
 from kveil.proxy.config.choices import KeyService
 from kveil.proxy.config.errors import Problem
 from kveil.proxy.config.keys import Keys
@@ -14,6 +15,9 @@ from kveil.proxy.config.record_key_checks import check_record_keys
 from kveil.proxy.config.topic_rules import TopicRule
 from kveil.proxy.config.upstream import Upstream, UpstreamTls
 
+_TAKEN: Final = frozenset(
+    {"_kveil.keys", "__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"}
+)
 _DESCRIBED: Final = frozenset({KeyService.VAULT, KeyService.GCP, KeyService.AZURE, KeyService.PKCS11})
 
 
@@ -95,6 +99,11 @@ def _check_key_services(keys: Keys, topics: tuple[TopicRule, ...]) -> Iterator[P
             )
 
 
+def _check_audit_topic(audit: Audit) -> Iterator[Problem]:
+    if audit.topic is not None and audit.topic in _TAKEN:
+        yield Problem(path="audit.topic", text=f"{audit.topic} has a purpose of its own: name another topic")
+
+
 def _check_workers(workers: int) -> Iterator[Problem]:
     if workers > 1 and not (hasattr(os, "fork") and hasattr(socket, "send_fds")):
         yield Problem(path="workers", text="this system can't hand sockets to processes of one program: leave it at 1")
@@ -107,5 +116,6 @@ _CHECKS: Final[tuple[tuple[tuple[str, ...], Check], ...]] = (
     (("topics",), _check_rules),
     (("keys", "topics"), _check_key_services),
     (("keys", "topics"), check_record_keys),
+    (("audit",), _check_audit_topic),
     (("workers",), _check_workers),
 )

@@ -56,6 +56,19 @@ BROKER_PORTS_MOST: Final = 10_000
 # More processes than one host's network card and one cluster's brokers keep busy.
 WORKERS_MOST: Final = 64
 
+# Audit events that a sink hasn't taken: some 600 bytes each, and minutes of a busy gateway.
+AUDIT_QUEUE: Final = 10_000
+# What one request may still cause once no further one is served must fit into half of it.
+AUDIT_QUEUE_LEAST: Final = 16
+# Some 600 MB.
+AUDIT_QUEUE_MOST: Final = 1_000_000
+# 11 files of 100 MB hold about two million events.
+AUDIT_FILE_BYTES: Final = 100 * 1000 * 1000
+# An event is never split, and several fit into a file.
+AUDIT_FILE_BYTES_LEAST: Final = 64 * 1024
+AUDIT_FILES: Final = 10
+# Each rotation renames all of them.
+AUDIT_FILES_MOST: Final = 1_000
 # Which part of the requests is traced: enough to see where time goes, at a cost that nobody notices.
 TRACES_SAMPLED: Final = 0.01
 

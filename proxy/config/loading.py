@@ -10,6 +10,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from kveil.proxy.config import limits
+from kveil.proxy.config.audit import Audit
 from kveil.proxy.config.checks import cross_checks
 from kveil.proxy.config.errors import ConfigError, Problem
 from kveil.proxy.config.keys import Keys
@@ -19,7 +20,7 @@ from kveil.proxy.config.models import Admin, Settings
 from kveil.proxy.config.placeholders import is_within, problem_of, unfilled
 from kveil.proxy.config.problems import dotted, problems_of, unknown_key, with_origin
 
-_ABOUT_KEYS: Final = ("realm", "keys", "topics", "presets")
+_ABOUT_KEYS: Final = ("realm", "keys", "topics", "presets", "audit")
 
 
 def load(
@@ -79,6 +80,15 @@ def load_admin(path: Path | None = None, environ: Mapping[str, str] = os.environ
     if not isinstance(admin, Admin):
         raise ConfigError([problem for problem in problems if problem.path.startswith("admin")])
     return admin
+
+
+def load_audit(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Audit:
+    """Where audit events go, for commands that need no cluster. Faults elsewhere don't matter to them."""
+    sections, problems, _ = _collect(path, environ, ())
+    audit = sections.get("audit")
+    if not isinstance(audit, Audit):
+        raise ConfigError([problem for problem in problems if problem.path.startswith("audit")])
+    return audit
 
 
 def _collect(

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, field_validator
 
 from kveil.proxy.config import limits
+from kveil.proxy.config.audit import Audit
 from kveil.proxy.config.choices import LogFormat, LogLevel, Preset
 from kveil.proxy.config.fields import Address, AddressGroup, GroupName, Name, SkippedRange, SocketPath, list_or_commas
 from kveil.proxy.config.keys import Keys
@@ -113,6 +114,7 @@ class Settings(_Model):
     workers: Annotated[int, Field(ge=1, le=limits.WORKERS_MOST)] = 1
     """How many processes serve clients, at most 64: one Kveil, several processors."""
     admin: Admin = Admin()
+    audit: Audit = Audit()
     tracing: Annotated[Tracing | None, AfterValidator(is_installed)] = None
     """Traces by OpenTelemetry. `{}` turns them on, `null` is off. Needs `kveil[otel]`."""
     limits: Limits = Limits()

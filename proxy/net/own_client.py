@@ -47,6 +47,8 @@ class NoPorts:
 class _Alone:
     """The owner of the one relay."""
 
+    holds = False
+
     def __init__(self) -> None:
         self.ended = asyncio.Event()
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from kveil.protocol.kafka.errors import ProtocolError
 from kveil.proxy.addresses import Endpoint
+from kveil.proxy.admin.audit import audit, caused_by
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import CloseConnection, LoginFailed
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeysFull, KeyUnavailable
@@ -38,6 +39,11 @@ class RelayOwner(Protocol):
 
     def relay_ended(self, relay: "Relay") -> None:
         """Both sides are closed."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing may pass now: neither is anything sent, nor is more taken."""
+        ...
 
 
 class Relay:
@@ -100,6 +106,7 @@ class Relay:
         subject = certificate_subject(leg.transport)
         if subject is not None:
             self._connection.authenticated(subject)
+            audit("login.granted", subject, self._connection.cause, mechanism="certificate")
 
     def _end_login(self) -> None:
         """Let the client go on, once it has proved who it is."""
@@ -127,6 +134,11 @@ class Relay:
             self._go_on()
         else:
             await self._own_login.run()
+
+    def go_on(self) -> None:
+        """Send and take what was held, which its owner does no longer."""
+        if self._broker is not None:
+            self._pump(self._receive_responses)
 
     def _go_on(self) -> None:
         """Take the requests that have waited for the broker or a login."""
@@ -218,7 +230,7 @@ class Relay:
 
     def _receive_requests(self) -> None:
         session, client = self._session, self.client
-        while session.takes_requests and not self._waits_for_login():
+        while session.takes_requests and not self._waits_for_login() and not self._owner.holds:
             self._end_login()
             frame = client.next_frame()
             if frame is None:
@@ -238,7 +250,7 @@ class Relay:
 
     def _receive_responses(self) -> None:
         session, broker = self._session, self._broker
-        while session.takes_responses and broker is not None:
+        while session.takes_responses and broker is not None and not self._owner.holds:
             frame = broker.next_frame()
             if frame is None:
                 break
@@ -269,6 +281,8 @@ class Relay:
 
     def _flush(self) -> None:
         session = self._session
+        if self._owner.holds:
+            return  # what was decided just now has no record yet
         if session.to_broker and self._broker is not None:
             pieces, session.to_broker = session.to_broker, []
             self._broker.write(pieces)
@@ -291,9 +305,10 @@ class Relay:
             return
         session, client = self._session, self.client
         waits = self._draining or (self._own_login is not None and self._own_login.is_running)
+        waits = waits or self._owner.holds
         waits = waits or broker.is_clogged or client.is_clogged or (has_large and client.waits_for_room)
         client.read(on=session.takes_requests and not waits)
-        waits = client.is_clogged or (has_large and broker.waits_for_room)
+        waits = self._owner.holds or client.is_clogged or (has_large and broker.waits_for_room)
         broker.read(on=session.takes_responses and not waits)
 
     def _release(self) -> None:
@@ -312,6 +327,7 @@ class Relay:
 
     async def _meet(self, parked: Parked, resume: Callable[[], None]) -> None:
         """Meet a parked frame's needs, or note why not, and go on with it."""
+        caused_by.set(self._connection.cause_of(parked.request))  # of this task, and of those that it begins
         async with asyncio.TaskGroup() as group:
             group.create_task(self._questions.meet(parked))
             group.create_task(read_records(self._questions, parked))

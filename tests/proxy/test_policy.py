@@ -4,7 +4,7 @@ import pytest
 
 from kveil.proxy import policy as policy_module
 from kveil.proxy.config import Mode, StubCodec, load
-from kveil.proxy.policy import INTERNAL_TOPICS, KeyRef, Policy, Rule, Use
+from kveil.proxy.policy import INTERNAL_TOPICS, OWN_PRINCIPAL, KeyRef, Policy, Rule, Use
 
 
 def policy_of(**variables: str) -> Policy:
@@ -233,3 +233,19 @@ class TestWhoMay:
 
 def policy_with_logins(topics: str) -> Policy:
     return policy_of(TOPICS=topics, LISTENERS__0__SASL__USERS="/users.json")
+
+
+class TestTheAuditsTopic:
+    @pytest.fixture
+    def policy(self):
+        return policy_of(AUDIT__TOPIC="audit", TOPICS__0__MATCH="a*", TOPICS__0__KEY="eu")
+
+    def test_is_sealed_and_read_as_its_rule_says(self, policy):
+        rule = policy.rule_for("audit")
+        assert (rule.seal, rule.key, rule.consumers) == (True, KeyRef(1, "eu"), None)
+
+    def test_is_written_by_the_proxy_alone(self, policy):
+        rule = policy.rule_for("audit")
+        assert rule.admits(Use.PRODUCE, OWN_PRINCIPAL)
+        assert not any(rule.admits(Use.PRODUCE, who) for who in ("ann", "", None))
+        assert policy.rule_for("audits").admits(Use.PRODUCE, None)

@@ -13,7 +13,7 @@ import pytest
 from kveil.proxy.admin import site as site_module
 from kveil.proxy.admin.overview import Overview
 from kveil.proxy.admin.readiness import Readiness
-from kveil.proxy.admin.shown import digest, shown
+from kveil.proxy.admin.shown import config_digest, shown
 from kveil.proxy.admin.site import AdminSite
 from kveil.proxy.admin.status import status_of
 from kveil.proxy.admin.survey import Survey
@@ -273,5 +273,5 @@ class TestChanges:
         visitor.shared.settings = settings.model_copy(update={"workers": 7})
         text = (await visitor.get("/config"))[1]
         assert json.loads(text)["workers"] == 7
-        assert digest(visitor.shared.settings) == hashlib.sha256(text.encode()).hexdigest()
-        assert digest(settings) != digest(visitor.shared.settings)
+        assert config_digest(visitor.shared.settings) == f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+        assert config_digest(settings) != config_digest(visitor.shared.settings)

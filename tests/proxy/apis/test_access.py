@@ -3,7 +3,6 @@
 import pytest
 
 from kveil.protocol.kafka.api_table import ApiKey
-from kveil.proxy.apis import access
 from kveil.proxy.errors import CloseConnection, ErrorCode
 from kveil.proxy.keys.errors import KeyUnavailable
 from tests.support.conversation import read_request, read_response
@@ -31,11 +30,8 @@ def talk(converse, fresh_log_limits):
     return talk
 
 
-@pytest.fixture
-def audited(monkeypatch):
-    found = []
-    monkeypatch.setattr(access, "audit", lambda kind, subject, **data: found.append((kind, subject, data)))
-    return found
+def of_type(events, kind):
+    return [event for event in events if event["type"] == f"io.kveil.{kind}"]
 
 
 class TestProduce:
@@ -51,8 +47,18 @@ class TestProduce:
         code, text = error_of(talk, ONE, topic=topic)
         assert code is DENIED
         assert "not among the topic's producers" in text
-        ((kind, subject, data),) = audited
-        assert (kind, subject, data["principal"], data["use"]) == ("access.refused", topic, principal, "produce")
+        (event,) = of_type(audited, "access.refused")
+        assert event["subject"] == topic
+        assert event["data"] == {
+            "principal": principal,
+            "client_id": talk.connection.client_id,
+            "address": "127.0.0.1",
+            "operation": "Produce",
+            "correlation_id": 101,
+            "use": "produce",
+            "rule": event["data"]["rule"],
+        }
+        assert event["data"]["rule"].startswith("topics[")
         (line,) = talk.log.of("access_refused")
         assert line["rule"].startswith("topics[")
         assert line["client"] == "127.0.0.1"
@@ -69,7 +75,7 @@ class TestProduce:
     def test_repeats_are_told_once(self, talk, audited):
         for _ in range(5):
             error_of(talk, ONE)
-        assert len(audited) == len(talk.log.of("access_refused")) == 1
+        assert len(of_type(audited, "access.refused")) == len(talk.log.of("access_refused")) == 1
 
 
 class TestFetch:

@@ -68,15 +68,19 @@ def test_a_record_behind_its_batchs_last_offset_is_refused(converse):
 
 
 @pytest.mark.parametrize("topics", [TOPICS, [{"match": "t", "accept_plain": True}]])
-def test_what_passes_is_audited(converse, topics, monkeypatch):
+def test_what_passes_is_audited(converse, topics, audited, monkeypatch):
     talk = converse(topics=topics)
-    found = []
-    monkeypatch.setattr("kveil.proxy.apis.opening.audit", lambda kind, topic, **data: found.append((kind, topic, data)))
     fetch_one(talk, at_offset(THREE, 4))
     fetch_one(talk, at_offset(THREE, 7))
-    ((kind, topic, data),) = found  # the second a moment later is held back
-    assert (kind, topic, data["partition"], data["first_offset"]) == ("plain.passed", "t", 0, 4)
+    (event,) = passed(audited)  # the second a moment later is held back
+    data = event["data"]
+    assert (event["subject"], data["partition"], data["first_offset"]) == ("t", 0, 4)
     assert data["rule"] == "topics[0] t"
+    assert (data["address"], data["operation"]) == ("127.0.0.1", "Fetch")
     monkeypatch.setattr(log, "_repeats", log.RepeatLimit())
     fetch_one(talk, at_offset(THREE, 7))
-    assert len(found) == 2
+    assert len(passed(audited)) == 2
+
+
+def passed(events):
+    return [event for event in events if event["type"] == "io.kveil.plain.passed"]

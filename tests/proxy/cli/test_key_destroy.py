@@ -1,6 +1,8 @@
 """`kveil keys destroy`: asked for by name, told what is lost, and never the wrong one."""
 
 import json
+import os
+import pwd
 
 import pytest
 from typer.testing import CliRunner
@@ -54,7 +56,9 @@ def test_the_decision_can_be_audited(kveil, eu):
     result = kveil("keys", "destroy", "eu", "--yes", "--keys", eu, "--version", "2")
     event = json.loads(result.stderr)["cloudevent"]
     assert (event["type"], event["subject"]) == ("io.kveil.key.destroyed", "eu")
-    assert event["data"] == {"path": str(eu), "version": "2"}
+    user = pwd.getpwuid(os.getuid()).pw_name
+    who = {"principal": user, "operation": "kveil keys destroy"}
+    assert event["data"] == {**who, "path": str(eu), "version": "2"}
 
 
 def test_one_retired_version_goes_alone(kveil, eu):

@@ -33,7 +33,7 @@ def importers(library: str) -> set[str]:
         ("typer", "proxy/cli/"),
         ("rich", ("proxy/cli/", "proxy/demo/")),
         ("structlog", "proxy/log.py"),
-        ("fcntl", "proxy/private_file.py"),
+        ("fcntl", ("proxy/file_lock.py",)),
         (
             "aiohttp",
             ("proxy/credentials/token_endpoint.py", "proxy/admin/site.py", "proxy/keys/providers/vault_http.py"),

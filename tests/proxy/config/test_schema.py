@@ -91,6 +91,7 @@ def test_only_what_has_no_default_is_required():
         "keys.pkcs11.pin",
         "topics[].match",
         "topics[].sealed_as.topic",
+        "audit.file.path",
     ]
 
 

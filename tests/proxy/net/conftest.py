@@ -18,6 +18,8 @@ from tests.support.scripted_broker import SECONDS, ScriptedBroker, SocketClient
 class Proxy:
     """A listener with its relays."""
 
+    holds = False
+
     def __init__(self, shared, upstream, **options):
         self.shared = shared
         self.relays = []

@@ -51,6 +51,59 @@ async def test_whatever_comes_before_the_broker_is_there_waits(run_proxy):
         assert {read_request(request.frame)[1].group_id for request in broker.requests} == {"g" * 30_000}
 
 
+class TestHeld:
+    """While there is no record of what would be done."""
+
+    @both_loops
+    async def test_no_further_request_is_taken(self, run_proxy):
+        async with run_proxy() as (proxy, broker):
+            client = await proxy.client()
+            await client.ask(*BEAT)
+            proxy.holds = True
+            numbers = [await client.send(*BEAT) for _ in range(3)]
+            late = await proxy.client()
+            numbers_late = [await late.send(*BEAT)]
+            await proxy.until(lambda: len(proxy.relays) == 2 and all(relay.in_flight == 0 for relay in proxy.relays))
+            await asyncio.sleep(0.05)  # a request that was taken would be there by now
+            assert broker.apis() == [HEARTBEAT]
+            proxy.holds = False
+            for relay in proxy.relays:
+                relay.go_on()
+            assert [number_of(await client.receive()) for _ in numbers] == numbers
+            assert [number_of(await late.receive()) for _ in numbers_late] == numbers_late
+
+    @both_loops
+    async def test_no_answer_goes_out(self, run_proxy):
+        async with run_proxy() as (proxy, broker):
+            broker.silent.add(HEARTBEAT)
+            client = await proxy.client()
+            number = await client.send(*BEAT)
+            await broker.until(lambda found: found.apis() == [HEARTBEAT])
+            proxy.holds = True
+            await broker.answer_held()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):  # an answer that was passed on would be there by now
+                    await client.receive()
+            proxy.holds = False
+            proxy.relays[0].go_on()
+            assert number_of(await client.receive()) == number
+
+    @both_loops
+    async def test_nor_what_was_held_up_by_its_own_decision(self, run_proxy, monkeypatch):
+        """The request after whose decision there was no record."""
+        async with run_proxy() as (proxy, broker):
+            client = await proxy.client()
+            await client.ask(*BEAT)
+            monkeypatch.setattr(Metadata, "request_needs", lambda _: setattr(proxy, "holds", True) or ())
+            number = await client.send(METADATA, 12)
+            await proxy.until(lambda: proxy.holds)
+            await asyncio.sleep(0.05)
+            assert broker.apis() == [HEARTBEAT]
+            proxy.holds = False
+            proxy.relays[0].go_on()
+            assert number_of(await client.receive()) == number
+
+
 class TestEnds:
     @both_loops
     async def test_no_broker(self, run_proxy, dead_ports):
