@@ -42,9 +42,7 @@ class Lane:
     def next(self, record_count: int) -> Slot:
         """Where the next batch stands, of so many records. Nothing is used up before `sealed`."""
         skipped = tuple(coarser(self._skipped, MAX_SKIPPED))
-        position = Position(
-            self.number, self._batch, self._record, self._previous, self.acknowledged_batch, skipped
-        )
+        position = Position(self.number, self._batch, self._record, self._previous, self.acknowledged_batch, skipped)
         return Slot(position, record_count)
 
     def sealed(self, slot: Slot) -> None:

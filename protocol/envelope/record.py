@@ -41,8 +41,8 @@ from kveil.protocol.kafka.records import Header, read_headers, write_headers
 
 __all__ = ["RecordSealedBatch", "peek_records", "seal_records", "unseal_records"]
 
-# What a sealed record has beside the client's own bytes, extensions and signature apart, at most: lengths, the name of the
-# tombstone's header.
+# What a sealed record has beside the client's own bytes, extensions and signature apart, at most: lengths, the name of
+# the tombstone's header.
 GROWTH = HEADER.size + PREFIX.size + TAG_LENGTH + WIRE_KEY_LENGTH + 32
 
 

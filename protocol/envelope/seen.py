@@ -10,13 +10,13 @@ from kveil.protocol.envelope.sealed_records import RecordSealedBatch
 
 
 class Seen(NamedTuple):
-    """An envelope that was opened at `offset`. `index` is the record's in its writer's batch, None in batch mode."""
+    """An envelope that was opened at `offset`. `nth` is the record's in its writer's batch, None in batch mode."""
 
     kid: bytes
     position: Position
     offset: int
     digest: bytes
-    index: int | None = None
+    nth: int | None = None
 
 
 def seen_in(sealed: SealedBatch | RecordSealedBatch) -> list[Seen]:
