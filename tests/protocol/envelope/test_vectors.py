@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kveil.protocol.envelope.batch import peek, unseal
+from kveil.protocol.envelope.crypto import VerifyKey
 from kveil.protocol.envelope.errors import NotSealed, OtherMode, Reason, Unopenable
 from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_schedule import EpochKey, KeyHidingKey
@@ -38,6 +39,9 @@ def key_of(reader: dict[str, Any], kid: bytes, block: KeyBlock) -> EpochKey:
         kid=bytes.fromhex(reader["kid"]) if "kid" in reader else kid,
         block=block,
         producer_id=bytes.fromhex(reader.get("producer_id", "")),
+        verify_key=VerifyKey(bytes.fromhex(reader["verify_key"])) if "verify_key" in reader else None,
+        demands_signature="signature" in reader.get("demands", []),
+        demands_position="position" in reader.get("demands", []),
     )
 
 
