@@ -94,7 +94,7 @@ FILES = {
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["example"]:
-        sys.stdout.write(example.text() + "\n" + example.record_text())
+        sys.stdout.write(f"{example.text()}\n{example.record_text()}\n{example.signed_text()}")
     else:
         for name, make in FILES.items():
             (HERE / name).write_text(written(make()))

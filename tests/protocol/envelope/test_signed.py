@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 
@@ -20,8 +20,8 @@ from kveil.protocol.kafka import compression
 from kveil.protocol.kafka.record_batch import check_produced, read_header
 from kveil.protocol.kafka.records import read_headers, read_records
 from tests.vectors import reference
-from tests.vectors.record_reference import Plain, header, headers
-from tests.vectors.reference import Batch, client_records
+from tests.vectors.record_reference import Plain, RecordSealer, header, headers
+from tests.vectors.reference import Batch, Sealer, client_records
 
 pytestmark = pytest.mark.usefixtures("loops")
 
@@ -30,6 +30,7 @@ FORGER = SigningKey(bytes(range(1, 33)))
 SECRET = bytes(range(100, 132))
 ANNOUNCED = KeyBlock(provider=7, name="main", mechanism=0, version="", wrapped=b"")
 HIDING = KeyHidingKey(id=bytes(16), secret=bytes(32), realm="demo", topic="orders")
+PLAIN = [Plain(b"a", b"one"), Plain(b"a", None), Plain(None, b"two", headers=headers(header(b"h", b"v")))]
 POSITION = Position(4, 2, 9, bytes(range(16)), 1)
 
 
@@ -59,9 +60,8 @@ def open_batch(stored, key=READER, partition=3):
 
 
 def record_mode(key=WRITER, slot=None, hiding=HIDING, **options):
-    records = [Plain(b"a", b"one"), Plain(b"a", None), Plain(None, b"two", headers=headers(header(b"h", b"v")))]
-    section = b"".join(reference.record(i, p.key, p.value, p.delta, p.headers) for i, p in enumerate(records))
-    client = Batch(section, len(records), max_timestamp=1_700_000_000_000).encode()
+    section = b"".join(reference.record(i, p.key, p.value, p.delta, p.headers) for i, p in enumerate(PLAIN))
+    client = Batch(section, len(PLAIN), max_timestamp=1_700_000_000_000).encode()
     view = memoryview(client)
     sealed = seal_records(view, check_produced(view), key=key, hiding=hiding, partition=3, slot=slot, **options)
     return client, b"".join(sealed)
@@ -162,6 +162,30 @@ class TestBothWays:
             position = seen_in(mode.open(stored)[1])[0].position
             assert (position.batch, position.record, position.previous) == (number, 3 * (number - 1), before)
             before = hashlib.sha256(next(envelopes(stored))[0]).digest()[:16]
+
+
+class TestAgainstTheReference:
+    """The second writer knows the specification alone."""
+
+    CHANGES = MappingProxyType({"provider": 7, "mechanism": 0, "key_version": "", "wrapped": b""})
+
+    def sealer(self, kind, **fields):
+        made = {"secret": SECRET, "signing": bytes(range(32)), "position": POSITION.encode(), "hiding_id": bytes(16)}
+        made |= {"hiding": bytes(32)}
+        names = kind.__dataclass_fields__
+        return kind(**{name: value for name, value in (made | fields).items() if name in names}, **self.CHANGES)
+
+    def test_batch_mode(self, monkeypatch):
+        sealer = self.sealer(Sealer, client=Batch(client_records(3), 3))
+        monkeypatch.setattr(os, "urandom", lambda size: (sealer.salt + sealer.record_key)[:size])
+        assert batch_mode(WRITER, slot_at())[1] == sealer.seal()
+
+    @pytest.mark.parametrize("hiding", [HIDING, None])
+    def test_record_mode(self, monkeypatch, hiding):
+        client = Batch(b"", 3, max_timestamp=1_700_000_000_000)
+        sealer = self.sealer(RecordSealer, client=client, records=PLAIN, **({} if hiding else {"hiding": None}))
+        monkeypatch.setattr(os, "urandom", lambda size: sealer.salt[:size])
+        assert record_mode(WRITER, slot_at(), hiding)[1] == sealer.seal()
 
 
 class TestRefused:

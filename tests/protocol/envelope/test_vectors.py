@@ -14,7 +14,7 @@ from kveil.protocol.envelope.key_schedule import EpochKey, KeyHidingKey
 from kveil.protocol.envelope.record import peek_records, unseal_records
 from kveil.protocol.envelope.wrap import unwrap_epoch_key
 from kveil.protocol.kafka.record_batch import read_header
-from tests.vectors import example, generate
+from tests.vectors import example, generate, signed
 from tests.vectors.record_reference import RecordSealer
 from tests.vectors.reference import Sealer
 
@@ -146,6 +146,7 @@ def test_the_worked_examples_are_in_the_specification():
     specification = (Path(package.__path__[0]) / "FORMAT.md").read_text()
     assert "```\n" + example.text() + "```" in specification
     assert "```\n" + example.record_text() + "```" in specification
+    assert "```\n" + example.signed_text() + "```" in specification
 
 
 def test_the_worked_example_of_record_mode_opens():
@@ -157,6 +158,12 @@ def test_the_worked_example_of_record_mode_opens():
 def test_the_worked_example_opens():
     sealer = example.sealer()
     reader = generate.reader_of(sealer)
+    assert open_as(reader, memoryview(sealer.seal())) == sealer.client.encode()
+
+
+def test_the_worked_example_of_a_signature_opens():
+    sealer = example.signed_sealer()
+    reader = generate.reader_of(sealer) | signed.DEMANDING
     assert open_as(reader, memoryview(sealer.seal())) == sealer.client.encode()
 
 
