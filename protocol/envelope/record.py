@@ -20,12 +20,12 @@ from kveil.protocol.envelope.crypto import SIGNATURE_LENGTH, TAG_LENGTH, RecordC
 from kveil.protocol.envelope.errors import Reason, Unopenable
 from kveil.protocol.envelope.header import HEADER, SALT_LENGTH, KeyBlock, extend
 from kveil.protocol.envelope.key_schedule import WIRE_KEY_LENGTH, EpochKey, KeyHidingKey
-from kveil.protocol.envelope.origin import COMMON_LENGTH, Origin, SealedRecord
+from kveil.protocol.envelope.origin import COMMON_LENGTH, Origin
 from kveil.protocol.envelope.position import Slot
-from kveil.protocol.envelope.record_loops import PREFIX, Finish, Hide, Opened
+from kveil.protocol.envelope.record_loops import PREFIX, Hide, Opened
+from kveil.protocol.envelope.record_trailer import check_record, finisher, has_more, without_trailer
 from kveil.protocol.envelope.sealed_batch import MAX_PLAINTEXT
 from kveil.protocol.envelope.sealed_records import RecordSealedBatch, peek_records
-from kveil.protocol.envelope.trailer import check_trailer, make_trailer
 from kveil.protocol.kafka import compression
 from kveil.protocol.kafka.compression import MAX_DECOMPRESSED
 from kveil.protocol.kafka.errors import BatchTooLarge, DecompressedTooLarge
@@ -107,7 +107,7 @@ def seal_section(
     """`count` records of a batch under one key, each sealed. Raises as `seal_records` does."""
     seal_each = loops.seal_each
     if not key.is_plain or slot is not None:
-        seal_each = partial(record_loops.seal_each, finish=_finish(key, partition, slot))
+        seal_each = partial(record_loops.seal_each, finish=finisher(key, partition, slot))
     return seal_each(
         section,
         count,
@@ -120,19 +120,6 @@ def seal_section(
         hide=hiding.wire_key if hiding else None,
         most=MAX_PLAINTEXT,
     )
-
-
-def _finish(key: EpochKey, partition: int, slot: Slot | None) -> Finish:
-    """What makes the trailers of a batch's records, and notes the digest of the first envelope in `slot`."""
-    noting = slot
-
-    def finish(envelope: bytes, key_part: bytes) -> bytes:
-        nonlocal noting
-        trailer = make_trailer(envelope, key_part=key_part, key=key, partition=partition, slot=noting)
-        noting = None
-        return trailer
-
-    return finish
 
 
 def client_section(batch: memoryview, codec: int) -> bytes:
@@ -195,12 +182,12 @@ def unseal_records(
     checked = {
         origin: (key, origin.says.partition_for(partition, any_partition=any_partition))
         for origin in sealed.origins
-        if (key := keys[origin.kid, origin.says.block]) and _has_more(origin, key)
+        if (key := keys[origin.kid, origin.says.block]) and has_more(origin, key)
     }
     if not checked:
         return inner_batch(sealed.header, loops.open_each(sealed.records, openers, add_headers))
-    opened = loops.open_each([_without_trailer(record) for record in sealed.records], openers, add_headers)
-    sealed.digests[:] = [_check(record, checked) for record in sealed.records]
+    opened = loops.open_each([without_trailer(record) for record in sealed.records], openers, add_headers)
+    sealed.digests[:] = [check_record(record, checked) for record in sealed.records]
     return inner_batch(sealed.header, opened)
 
 
@@ -224,35 +211,6 @@ def opener(
         hide = hiding.wire_key
     bound_to = origin.says.partition_for(partition, any_partition=any_partition)
     return key.record_cipher(bound_to, origin.salt), hide
-
-
-def _has_more(origin: Origin, key: EpochKey) -> bool:
-    """Whether envelopes have, or must have, more than their key opens."""
-    return origin.says.trailer_length > 0 or origin.says.position is not None or not key.is_plain
-
-
-def _without_trailer(record: SealedRecord) -> SealedRecord:
-    """The record as the loops know it."""
-    origin, index, offset_delta, wire_key, envelope, headers = record
-    end = len(envelope) - origin.says.trailer_length
-    return origin, index, offset_delta, wire_key, envelope[:end], headers
-
-
-def _check(record: SealedRecord, checked: Mapping[Origin, tuple[EpochKey, int]]) -> bytes:
-    """The digest of a record's envelope, if its origin is among those to check. Raises Unopenable."""
-    origin, _, _, wire_key, envelope, _ = record
-    if origin not in checked:
-        return b""
-    key, partition = checked[origin]
-    end = len(envelope) - origin.says.trailer_length
-    return check_trailer(
-        envelope[:end],
-        key_part=b"\x00" if wire_key is None else b"\x01" + wire_key,
-        trailer=envelope[end:],
-        says=origin.says,
-        key=key,
-        partition=partition,
-    )
 
 
 def _with_extra(headers: bytes, wire_headers: list[Header], names: AbstractSet[bytes]) -> bytes:

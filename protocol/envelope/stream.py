@@ -17,7 +17,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from kveil.protocol.envelope.seen import Seen
-from kveil.protocol.envelope.stream_run import MAX_LANES, Finding, Kind, LaneKey, Run
+from kveil.protocol.envelope.stream_lane import Finding, Kind, LaneKey
+from kveil.protocol.envelope.stream_run import MAX_LANES, Run
 
 __all__ = ["Finding", "Kind", "Stream"]
 

@@ -6,127 +6,24 @@ Lanes are judged by what was read alone: a batch that nobody fetched is no gap. 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
-from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final
 
-from kveil.protocol.envelope.position import MAX_SKIPPED, Range, coarser, with_range, without
+from kveil.protocol.envelope.position import Range, without
 from kveil.protocol.envelope.seen import Seen
-
-WINDOW: Final = 16
-"""Envelopes of a lane that are remembered one by one, about 200 bytes each. Of older ones their order is left."""
+from kveil.protocol.envelope.stream_lane import (
+    Finding,
+    Kind,
+    LaneKey,
+    LaneRun,
+    check_next,
+    entry,
+    follows,
+    judge,
+    kind_of,
+)
 
 MAX_LANES: Final = 128
 """Lanes of a run; the one that was seen longest ago is forgotten first."""
-
-MAX_MISSING: Final = 16
-"""Ranges of a lane that nothing was said of yet. Of more the first is forgotten: it is never reported then."""
-
-_BEYOND = 2**64
-
-LaneKey = tuple[bytes, int]
-"""kid and lane."""
-
-
-class Kind(Enum):
-    """What was found. The first three are refusals: what they were found at must not be delivered."""
-
-    REPLAY = "a batch again at another offset"
-    REORDER = "a batch behind a later one"
-    FORK = "another history than the writer's, or than was shown before"
-    GAP = "acknowledged batches are missing"
-    WITHHELD = "acknowledged batches are missing at the end"
-
-    @property
-    def is_refusal(self) -> bool:
-        """Whether the batch is refused whatever a rule says."""
-        return self in {Kind.REPLAY, Kind.REORDER, Kind.FORK}
-
-
-class Finding(NamedTuple):
-    """What is wrong with a lane: batches `first` to `last`, seen at `offset`."""
-
-    kind: Kind
-    kid: bytes
-    lane: int
-    first: int
-    last: int
-    offset: int
-
-
-class _Entry(NamedTuple):
-    batch: int
-    nth: int
-    offset: int
-    digest: bytes
-
-
-class LaneRun:
-    """What a run showed of one lane."""
-
-    __slots__ = ("acknowledged", "first", "first_previous", "growth_only", "missing", "skipped_before", "window")
-
-    def __init__(self, seen: Seen) -> None:
-        self.first = _entry(seen)
-        self.first_previous = seen.position.previous
-        self.window: deque[_Entry] = deque([self.first], WINDOW)
-        self.growth_only = seen.nth is not None
-        self.acknowledged = seen.position.acknowledged
-        self.missing: list[Range] = []
-        self.skipped_before: list[Range] = []  # of the numbers below the first: they matter when runs meet
-        self.note(seen)
-
-    @property
-    def last(self) -> _Entry:
-        """The one with the highest offset."""
-        return self.window[-1]
-
-    def note(self, seen: Seen) -> None:
-        """Take over what a position says of others."""
-        position = seen.position
-        self.acknowledged = max(self.acknowledged, position.acknowledged)
-        if not position.skipped:
-            return
-        below = without(position.skipped, [(self.first.batch, position.batch)])
-        self._skip_before(below)
-
-    def put_behind(self, before: LaneRun) -> None:
-        """Be what both showed together, `before` being of the run before."""
-        if self.window[0] == self.first:  # else what lay between the two windows is forgotten
-            self.window.extendleft(list(reversed(before.window))[: WINDOW - len(self.window)])
-        self.first, self.first_previous = before.first, before.first_previous
-        self.acknowledged = max(self.acknowledged, before.acknowledged)
-        below, self.skipped_before = (
-            without(self.skipped_before, [(before.first.batch, _BEYOND)]),
-            before.skipped_before,
-        )
-        self._skip_before(below)
-
-    def _skip_before(self, ranges: Iterable[Range]) -> None:
-        for first, last in ranges:
-            self.skipped_before = with_range(self.skipped_before, first, last)
-        # To put two together is to take more for skipped: no claim is made by it.
-        self.skipped_before = coarser(self.skipped_before, MAX_SKIPPED)
-
-
-def judge(missing: list[Range], skipped: Iterable[Range], acknowledged: int) -> tuple[list[Range], list[Range]]:
-    """Of missing batches those that are lost, and those that may still be explained."""
-    unexplained = without(missing, skipped)
-    lost = without(unexplained, [(acknowledged + 1, _BEYOND)])
-    return lost, without(unexplained, [(0, acknowledged)])[-MAX_MISSING:]
-
-
-def _follows(before: LaneRun, after: LaneRun) -> bool:
-    """Whether a lane's part in one run may come before its part in the next."""
-    if before.last[:2] >= after.first[:2]:
-        return False
-    is_next = not after.growth_only and after.first.batch == before.last.batch + 1
-    return not is_next or after.first_previous == before.last.digest
-
-
-def _entry(seen: Seen) -> _Entry:
-    return _Entry(seen.position.batch, seen.nth or 0, seen.offset, seen.digest)
 
 
 class Run:
@@ -151,32 +48,32 @@ class Run:
         lane = self.lanes.get((seen.kid, seen.position.lane))
         if lane is None:
             return None
-        found = _entry(seen)
+        found = entry(seen)
         if is_before:
-            return _kind(found, lane) if found[:2] >= lane.first[:2] else None
-        return _kind(found, lane) if found[:2] <= lane.last[:2] else None
+            return kind_of(found, lane) if found[:2] >= lane.first[:2] else None
+        return kind_of(found, lane) if found[:2] <= lane.last[:2] else None
 
     def check_again(self, seen: Seen) -> Kind | None:
         """What is wrong with an envelope at an offset that was read before."""
         lane = self.lanes.get((seen.kid, seen.position.lane))
-        found = _entry(seen)
+        found = entry(seen)
         if lane is None:
             return None if self.has_forgotten else Kind.FORK
         oldest = lane.window[0]
         if found.offset < oldest.offset:
-            return None if found[:2] < oldest[:2] else _kind(found, lane)
+            return None if found[:2] < oldest[:2] else kind_of(found, lane)
         if found in lane.window:
             return None
         if any(found.offset == each.offset for each in lane.window):
             return Kind.FORK
-        return _kind(found, lane)
+        return kind_of(found, lane)
 
     def extend(self, seen: Seen, *, growth_only: bool, refuse_gaps: bool) -> list[Finding]:
         """Take an envelope behind the end. A refusal comes alone, and changes nothing."""
         key = seen.kid, seen.position.lane
         lane = self.lanes.get(key)
-        found, position = _entry(seen), seen.position
-        kind = None if lane is None else _check_next(lane, seen)
+        found, position = entry(seen), seen.position
+        kind = None if lane is None else check_next(lane, seen)
         if kind is not None:
             return [Finding(kind, *key, found.batch, found.batch, found.offset)]
         lost: list[Range] = []
@@ -202,7 +99,7 @@ class Run:
         """Put the run that begins where this one ends behind it. A refusal comes alone, and changes nothing."""
         for key, after in right.lanes.items():
             before = self.lanes.get(key)
-            if before is not None and not _follows(before, after):
+            if before is not None and not follows(before, after):
                 return [Finding(Kind.FORK, *key, after.first.batch, after.first.batch, after.first.offset)]
         findings: list[Finding] = []
         left_open: dict[LaneKey, list[Range]] = {}
@@ -225,7 +122,7 @@ class Run:
             self.lanes[key] = after
         for key, floor in right.floors.items():
             self.floors[key] = max(self.floors.get(key, 0), floor)
-        self.end, self.began = right.end, min(self.began, right.began)
+        self.end = right.end
         self.has_forgotten = self.has_forgotten or right.has_forgotten
         self._forget_lanes()
         return findings
@@ -260,22 +157,3 @@ class Run:
         del self.lanes[key]
         self.floors.pop(key, None)
         self.has_forgotten = True
-
-
-def _check_next(lane: LaneRun, seen: Seen) -> Kind | None:
-    """What is wrong with an envelope behind the lane's last."""
-    found, last = _entry(seen), lane.last
-    if found[:2] <= last[:2]:
-        return _kind(found, lane)
-    if seen.nth is None and found.batch == last.batch + 1 and seen.position.previous != last.digest:
-        return Kind.FORK
-    return None
-
-
-def _kind(found: _Entry, lane: LaneRun) -> Kind:
-    """What it is, if `found` may not stand where it was found."""
-    for entry in (*lane.window, lane.first):
-        if entry[:2] == found[:2]:
-            return Kind.REPLAY if entry.digest == found.digest else Kind.FORK
-    is_missing = any(first <= found.batch <= last for first, last in lane.missing)
-    return Kind.REORDER if is_missing or found.batch > lane.window[0].batch else Kind.REPLAY
