@@ -25,7 +25,7 @@ _LP = Struct(">H")
 _EXTENSION = Struct(">BH")
 _SIGNATURE = Struct(">BH")  # suite, trailer length
 _PARTITION = Struct(">i")
-_CACHED_EXTENSIONS = 1024  # 4 MiB at worst; every batch of an epoch carries the same bytes
+_CACHED_EXTENSIONS = 1024  # 12 MiB at worst; without positions, all of an epoch have the same bytes
 
 _KNOWN_TO_BATCHES = frozenset(
     {registry.KEY_BLOCK, registry.STREAM_POSITION, registry.SIGNATURE, registry.ORIGIN_PARTITION}

@@ -50,6 +50,8 @@ class Model:
         self.stream = Stream()
         self.places = [0] * readers
         self.findings = []
+        self.acknowledged = set()
+        self.sealed = {}
         self.restart()
 
     def step(self, name, a, b):
@@ -74,6 +76,7 @@ class Model:
         slot.digest = hashlib.sha256(told.encode()).digest()[:16]
         writer.lane.sealed(slot)
         writer.sent.append((slot.position, count, slot.digest))
+        self.sealed[writer.kid, writer.lane.number, slot.position.batch] = writer.sent[-1]
 
     def arrive(self, a, b):
         """A batch is stored. By `b`: answered later; at once; after a retry of the same bytes that the broker knows;
@@ -91,9 +94,13 @@ class Model:
         if b % 5 == 0:
             writer.unanswered.append(position.batch)
         elif b % 5 < 3:
-            writer.lane.acknowledged(position.batch)
+            self.acknowledge(writer, position.batch)
         else:
             writer.lane.skipped(position.batch)
+
+    def acknowledge(self, writer, batch):
+        writer.lane.acknowledged(batch)
+        self.acknowledged.add((writer.kid, writer.lane.number, batch))
 
     def fail(self, a, b):
         """A batch is refused, or taken apart, or lost on its way with a connection that ends."""
@@ -105,7 +112,7 @@ class Model:
         writer = self.writer(a)
         if writer.unanswered:
             batch = writer.unanswered.pop(b % len(writer.unanswered))
-            writer.lane.skipped(batch) if b % 7 == 6 else writer.lane.acknowledged(batch)
+            writer.lane.skipped(batch) if b % 7 == 6 else self.acknowledge(writer, batch)
 
     def marker(self, a, b):
         """A transaction ends, or somebody else writes. What was aborted stays in the log."""
@@ -125,7 +132,42 @@ class Model:
         if self.record_mode:
             self.log = [each for place, each in enumerate(self.log) if (place * 7 + a) % (2 + b % 5)]
 
+    def elect(self, a, b):
+        """A leader that lacks what isn't acknowledged yet. The client sends again what it has no answer for."""
+        kept = len(self.log)
+        while kept and kept > len(self.log) - a % 6 and self.place_of(kept - 1) not in self.acknowledged:
+            kept -= 1
+        while 0 < kept < len(self.log) and self.log[kept].position and self.place_of(kept - 1) == self.place_of(kept):
+            kept += 1  # a batch is there or not
+        lost, self.log = self.log[kept:], self.log[:kept]
+        if not lost:
+            return
+        self.end = lost[0].offset
+        self.stream.cut(self.end)
+        self.places = [min(place, self.end) for place in self.places]
+        for writer in self.writers:
+            again = {
+                each.position.batch: each
+                for each in lost
+                if each.kid == writer.kid
+                and each.position.lane == writer.lane.number
+                and each.position.batch in writer.unanswered
+            }
+            writer.unanswered = [batch for batch in writer.unanswered if batch not in again]
+            writer.sent[:0] = [self.sealed[each.kid, each.position.lane, batch] for batch, each in again.items()]
+
+    def place_of(self, at):
+        each = self.log[at]
+        return (each.kid, each.position.lane, each.position.batch) if each.position else None
+
     # Readers
+
+    def acquire(self, a, b):
+        """A share group is given some records, here and there."""
+        for each in self.log[a % 3 :: 1 + b % 4]:
+            if each.position is not None:
+                until = each.offset + each.size
+                self.findings += self.stream.read(each.offset, until, [each.seen()], self.now)
 
     def read(self, a, b):
         """A reader fetches what comes next."""

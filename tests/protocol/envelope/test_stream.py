@@ -14,7 +14,7 @@ from kveil.protocol.envelope.stream import Kind, Stream
 from tests.protocol.envelope.stream_model import Model
 
 STEPS = ["send"] * 4 + ["arrive"] * 4 + ["fail", "answer", "answer", "marker", "read", "read", "read", "seek"]
-STEPS += ["retain", "restart", "beacon", "wait", "compact"]
+STEPS += ["retain", "restart", "beacon", "wait", "compact", "acquire", "elect"]
 steps = st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 20), st.integers(0, 40)), max_size=80)
 thorough = settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -37,7 +37,7 @@ class TestHonest:
     def test_nothing_is_suspected_in_long_histories(self, seed, record_mode):
         chosen = random.Random(seed)
         model = Model(record_mode=record_mode, readers=3, lanes=4)
-        rare = {"restart", "retain", "compact"}
+        rare = {"restart", "retain", "compact", "acquire"}
         for _ in range(3000):
             name = chosen.choice(STEPS)
             if name not in rare or chosen.random() < 0.05:
