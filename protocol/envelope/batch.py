@@ -16,6 +16,7 @@ from kveil.protocol.envelope import crypto, registry
 from kveil.protocol.envelope.errors import Reason, Unopenable
 from kveil.protocol.envelope.header import HEADER, SALT_LENGTH, extend
 from kveil.protocol.envelope.key_schedule import EpochKey
+from kveil.protocol.envelope.position import Slot
 from kveil.protocol.envelope.sealed_batch import (
     MAX_PLAINTEXT,
     PREFIX_LENGTH,
@@ -24,6 +25,7 @@ from kveil.protocol.envelope.sealed_batch import (
     peek,
 )
 from kveil.protocol.envelope.stubs import SMALLEST_COMPRESSED, StubCodec, plain_stubs, raw_frame, stub_frames
+from kveil.protocol.envelope.trailer import check_trailer, make_trailer
 from kveil.protocol.kafka import compression
 from kveil.protocol.kafka.errors import BatchTooLarge, CorruptBatch
 from kveil.protocol.kafka.primitives import Buffer
@@ -58,6 +60,7 @@ def seal(
     stub_codec: StubCodec = StubCodec.AUTO,
     compress: int | None = None,
     origin_partition: bool = False,
+    slot: Slot | None = None,
 ) -> list[Buffer]:
     """The sealed batch, as buffers for `writelines`. `header` is what `check_produced(batch)` returned.
 
@@ -65,14 +68,17 @@ def seal(
     runs over one piece without a copy. The records section stays, so the same batch may be sealed again,
     under a fresh salt (with `compress`, say, if it came out too large). `compress` is a level of zstd, and does
     nothing to a batch that the client compressed. `origin_partition` writes `partition` into the envelope, for
-    readers of another one. Raises BatchTooLarge.
+    readers of another one. `slot` is the batch's position, where the key has such. Raises BatchTooLarge.
     """
     if len(batch) - _PREFIX_AT > MAX_PLAINTEXT:
         raise BatchTooLarge("batch above the limit of one envelope")
     plaintext = _plaintext(batch, header, compress=compress)
     drawn = os.urandom(SALT_LENGTH + RECORD_KEY_LENGTH)
     count = header.record_count
-    extensions = extend(key.extensions, origin_partition=partition) if origin_partition else key.extensions
+    needs_key_alone = key.is_plain and slot is None
+    extensions = key.extensions if needs_key_alone else key.extensions_at(slot)
+    if origin_partition:
+        extensions = extend(extensions, origin_partition=partition)
     envelope_header = HEADER.pack(
         registry.MAGIC,
         registry.VERSION,
@@ -87,14 +93,16 @@ def seal(
     keys = key.batch_keys(partition, envelope_header, extensions)
     ciphertext = crypto.encrypt(keys.key, keys.nonce, plaintext)
     front = b"".join((envelope_header, extensions, keys.commitment))
-    head = _record_0_head(drawn[SALT_LENGTH:], len(front) + len(ciphertext)) + front
+    tail = b"" if needs_key_alone else make_trailer(front, ciphertext, key=key, partition=partition, slot=slot)
+    head = _record_0_head(drawn[SALT_LENGTH:], len(front) + len(ciphertext) + len(tail)) + front
+    tail += _NO_HEADERS
     if stub_codec is StubCodec.AUTO and count >= SMALLEST_COMPRESSED:
         codec = compression.ZSTD
-        start, pieces = raw_frame(head, memoryview(ciphertext), _NO_HEADERS)
+        start, pieces = raw_frame(head, memoryview(ciphertext), tail)
         pieces += stub_frames(count)
     else:
         codec = compression.NONE
-        start, pieces = head, [ciphertext, _NO_HEADERS]
+        start, pieces = head, [ciphertext, tail]
         if count > 1:
             pieces.append(plain_stubs(count))
     pieces.insert(0, start)
@@ -165,7 +173,13 @@ def unseal(sealed: SealedBatch, *, key: EpochKey, partition: int, any_partition:
     bound_to = sealed.says.partition_for(partition, any_partition=any_partition)
     keys = key.batch_keys(bound_to, sealed.envelope_header, sealed.extensions)
     crypto.check_equal(sealed.commitment, keys.commitment, Reason.COMMITMENT)
-    plaintext = memoryview(crypto.decrypt(keys.key, keys.nonce, sealed.ciphertext(), Reason.TAG))
+    ciphertext = sealed.ciphertext()
+    plaintext = memoryview(crypto.decrypt(keys.key, keys.nonce, ciphertext, Reason.TAG))
+    if sealed.trailer or sealed.says.position is not None or not key.is_plain:
+        front = (sealed.envelope_header, sealed.extensions, sealed.commitment)
+        sealed.digest = check_trailer(
+            *front, ciphertext, trailer=sealed.trailer, says=sealed.says, key=key, partition=bound_to
+        )
     flags, pad_length, attributes, *fields = _PREFIX.unpack_from(plaintext)
     if flags & ~registry.COMPRESSED:
         raise Unopenable(Reason.FLAGS)

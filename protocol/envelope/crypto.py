@@ -6,9 +6,11 @@ returns None or False: what does not authenticate raises.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.hmac import HMAC
@@ -19,6 +21,7 @@ from kveil.protocol.kafka.primitives import Buffer
 KEY_LENGTH = 32
 NONCE_LENGTH = 12
 TAG_LENGTH = 16
+SIGNATURE_LENGTH = 64
 
 
 class HkdfExpand:
@@ -102,6 +105,49 @@ class RecordCipher:
             return self.aead.decrypt((self._base ^ index).to_bytes(NONCE_LENGTH, "big"), ciphertext, aad)
         except InvalidTag:
             raise Unopenable(reason) from None
+
+
+class Digest:
+    """SHA-256 of what comes in pieces. A copy may go on with other pieces."""
+
+    def __init__(self, *pieces: Buffer) -> None:
+        self._hash = hashlib.sha256()
+        for piece in pieces:
+            self._hash.update(piece)
+
+    def with_more(self, *pieces: Buffer) -> bytes:
+        """The 32 bytes for all pieces and these behind them."""
+        hashed = self._hash.copy()
+        for piece in pieces:
+            hashed.update(piece)
+        return hashed.digest()
+
+
+class VerifyKey:
+    """The public half of a signing key, 32 bytes of Ed25519 (RFC 8032). Raises ValueError if it is none."""
+
+    def __init__(self, public: bytes) -> None:
+        self.public = public
+        self._key = Ed25519PublicKey.from_public_bytes(public)
+
+    def check(self, signature: Buffer, message: bytes, reason: str) -> None:
+        """Raises Unopenable(reason) unless `signature` is this key's of `message`."""
+        try:
+            self._key.verify(signature, message)
+        except InvalidSignature:
+            raise Unopenable(reason) from None
+
+
+class SigningKey:
+    """Ed25519 from a random seed of 32 bytes, which isn't kept. Raises ValueError for another length."""
+
+    def __init__(self, seed: bytes) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self.verify_key = VerifyKey(self._key.public_key().public_bytes_raw())
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes, the same each time."""
+        return self._key.sign(message)
 
 
 def check_equal(found: Buffer, expected: bytes, reason: str) -> None:

@@ -58,6 +58,11 @@ class Reason(StrEnum):
     KEY_HIDING_KEY = "another key-hiding key"
     INNER_RECORD = "inner record malformed"
     WIRE_KEY = "key differs from the one inside"
+    SIGNATURE_SUITE = "signature suite"
+    NO_SIGNATURE = "no signature"
+    UNCHECKED = "signature can't be checked"
+    SIGNATURE = "signature"
+    NO_POSITION = "no stream position"
 
 
 class EnvelopeError(ProtocolError):

@@ -7,7 +7,9 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from kveil.protocol.envelope import registry
+from kveil.protocol.envelope.crypto import SIGNATURE_LENGTH
 from kveil.protocol.envelope.errors import Reason, Unopenable
+from kveil.protocol.envelope.position import Position
 
 # magic 3, version, mode, suite, extension length, kid 16, salt 24, count or index, plaintext length
 HEADER: Final = Struct(">3sBBBH16s24sII")
@@ -21,12 +23,24 @@ MAX_EXTENSIONS: Final = 4096
 
 _LP = Struct(">H")
 _EXTENSION = Struct(">BH")
+_SIGNATURE = Struct(">BH")  # suite, trailer length
 _PARTITION = Struct(">i")
-_CACHED_EXTENSIONS = 1024  # 4 MiB at worst; every batch of an epoch carries the same bytes
+_CACHED_EXTENSIONS = 1024  # 12 MiB at worst; without positions, all of an epoch have the same bytes
 
-_KNOWN_TO_BATCHES = frozenset({registry.KEY_BLOCK, registry.ORIGIN_PARTITION})
+_KNOWN_TO_BATCHES = frozenset(
+    {registry.KEY_BLOCK, registry.STREAM_POSITION, registry.SIGNATURE, registry.ORIGIN_PARTITION}
+)
 _KNOWN_TO_RECORDS = _KNOWN_TO_BATCHES | {registry.KEY_HIDING_KEY}
-_BODY_LENGTHS = {registry.KEY_HIDING_KEY: HIDING_KEY_ID_LENGTH, registry.ORIGIN_PARTITION: _PARTITION.size}
+_OF_ANNOUNCED_KEYS = frozenset({registry.STREAM_POSITION, registry.SIGNATURE})
+_ANNOUNCED = bytes((registry.ANNOUNCED,))
+_BODY_LENGTHS = {
+    registry.SIGNATURE: _SIGNATURE.size,
+    registry.KEY_HIDING_KEY: HIDING_KEY_ID_LENGTH,
+    registry.ORIGIN_PARTITION: _PARTITION.size,
+}
+
+TRAILER_LENGTHS: Final = frozenset({0, SIGNATURE_LENGTH})
+"""What may stand behind the tag."""
 
 
 def lp(data: bytes) -> bytes:
@@ -115,6 +129,8 @@ class Extensions(NamedTuple):
     block: KeyBlock
     hiding_key_id: bytes | None
     origin_partition: int | None
+    position: Position | None = None
+    trailer_length: int = 0
 
     def partition_for(self, partition: int, *, any_partition: bool) -> int:
         """The partition that the envelope is bound to, `partition` being where the reader found it.
@@ -130,7 +146,7 @@ class Extensions(NamedTuple):
 
 def encode_extensions(block: KeyBlock) -> bytes:
     """The extensions of an envelope that has a key block only. Raises ValueError above 4,096 bytes."""
-    return _within_limit(_extension(registry.KEY_BLOCK, block.encode()))
+    return within_limit(_extension(registry.KEY_BLOCK, block.encode()))
 
 
 def extend(extensions: bytes, *, hiding_key_id: bytes | None = None, origin_partition: int | None = None) -> bytes:
@@ -139,17 +155,26 @@ def extend(extensions: bytes, *, hiding_key_id: bytes | None = None, origin_part
         extensions += _extension(registry.KEY_HIDING_KEY, hiding_key_id)
     if origin_partition is not None:
         extensions += _extension(registry.ORIGIN_PARTITION, _PARTITION.pack(origin_partition))
-    return _within_limit(extensions)
+    return within_limit(extensions)
+
+
+def position_extension(position: Position) -> bytes:
+    """Extension 0x82, which comes right behind the key block. Raises ValueError if a reader would refuse it."""
+    return _extension(registry.STREAM_POSITION, position.encode())
+
+
+SIGNATURE_EXTENSION: Final = bytes((registry.SIGNATURE,)) + lp(_SIGNATURE.pack(registry.ED25519, SIGNATURE_LENGTH))
+
+
+def within_limit(extensions: bytes) -> bytes:
+    """`extensions`. Raises ValueError above 4,096 bytes."""
+    if len(extensions) > MAX_EXTENSIONS:
+        raise ValueError(f"extensions of {len(extensions)} bytes")
+    return extensions
 
 
 def _extension(kind: int, body: bytes) -> bytes:
     return bytes((kind,)) + lp(body)
-
-
-def _within_limit(extensions: bytes) -> bytes:
-    if len(extensions) > MAX_EXTENSIONS:
-        raise ValueError(f"extensions of {len(extensions)} bytes")
-    return extensions
 
 
 @lru_cache(maxsize=_CACHED_EXTENSIONS)
@@ -171,15 +196,32 @@ def decode_extensions(extensions: bytes, mode: int) -> Extensions:
         if kind <= last:
             raise Unopenable(Reason.EXTENSION_ORDER)
         last = kind
+        if kind in _OF_ANNOUNCED_KEYS and not found.get(registry.KEY_BLOCK, b"").startswith(_ANNOUNCED):
+            raise Unopenable(Reason.EXTENSION_UNKNOWN)
         found[kind] = _check_extension(kind, extensions[body_at:pos], mode)
     if registry.KEY_BLOCK not in found:
         raise Unopenable(Reason.KEY_BLOCK_MISSING)
     origin = found.get(registry.ORIGIN_PARTITION)
+    position = found.get(registry.STREAM_POSITION)
     return Extensions(
         KeyBlock.decode(found[registry.KEY_BLOCK]),
         found.get(registry.KEY_HIDING_KEY),
         None if origin is None else _PARTITION.unpack(origin)[0],
+        None if position is None else Position.decode(position),
+        _trailer_length(found.get(registry.SIGNATURE)),
     )
+
+
+def _trailer_length(body: bytes | None) -> int:
+    """How many bytes stand behind the tag, by the body of 0x83."""
+    if body is None:
+        return 0
+    suite, length = _SIGNATURE.unpack(body)
+    if suite != registry.ED25519:
+        raise Unopenable(Reason.SIGNATURE_SUITE)
+    if length != SIGNATURE_LENGTH:
+        raise Unopenable(Reason.EXTENSIONS)
+    return SIGNATURE_LENGTH
 
 
 def _check_extension(kind: int, body: bytes, mode: int) -> bytes:

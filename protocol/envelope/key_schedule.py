@@ -15,7 +15,18 @@ from typing import NamedTuple
 
 from kveil.protocol.envelope import crypto, registry
 from kveil.protocol.envelope.errors import Reason, Unopenable
-from kveil.protocol.envelope.header import HIDING_KEY_ID_LENGTH, KID_LENGTH, KeyBlock, encode_extensions, lp
+from kveil.protocol.envelope.header import (
+    HIDING_KEY_ID_LENGTH,
+    KID_LENGTH,
+    SIGNATURE_EXTENSION,
+    KeyBlock,
+    encode_extensions,
+    lp,
+    position_extension,
+    within_limit,
+)
+from kveil.protocol.envelope.position import Slot
+from kveil.protocol.kafka.primitives import Buffer
 
 EPOCH_KEY_LENGTH = 32
 HIDING_KEY_LENGTH = 32
@@ -32,6 +43,7 @@ _BATCH = b"kveil/v1/batch\x00"
 _RECORD = b"kveil/v1/record\x00"
 _HIDDEN_KEY = b"kveil/v1/key\x00"
 _HIDING_ID = b"kveil/v1/hiding-id\x00"
+_SIGNATURE = b"kveil/v1/sig\x00"
 _PARTITION = Struct(">i")
 _NONCE_END = crypto.KEY_LENGTH + crypto.NONCE_LENGTH
 _BATCH_LENGTH = _NONCE_END + 32
@@ -90,6 +102,10 @@ def _place(realm: str, topic: str) -> bytes:
 class EpochKey:
     """An epoch key with what it is good for. Raises Unopenable if the kid is not the secret's.
 
+    Of an announced key, `signing_key` is its producer's, who signs all that it seals; `verify_key` is the public half
+    for everyone else; `demands_signature` and `demands_position` are what the announcement says that each envelope has.
+    Raises ValueError if any other key has these.
+
     Equal only to itself: comparing secrets field by field would leak where they differ.
     """
 
@@ -99,6 +115,12 @@ class EpochKey:
     kid: bytes
     block: KeyBlock = field(repr=False)
     producer_id: bytes = b""
+    signing_key: crypto.SigningKey | None = field(default=None, repr=False)
+    verify_key: crypto.VerifyKey | None = field(default=None, repr=False)
+    demands_signature: bool = False
+    demands_position: bool = False
+    # Whether envelopes under it need nothing but the key.
+    is_plain: bool = field(init=False)
     # The same for every batch of the epoch, so made once.
     extensions: bytes = field(init=False, repr=False)
     _batch_info: bytes = field(init=False, repr=False)
@@ -114,11 +136,55 @@ class EpochKey:
             producer_id=self.producer_id,
         )
         crypto.check_equal(self.kid, kid, Reason.KID)
-        object.__setattr__(self, "extensions", encode_extensions(self.block))
+        extensions = encode_extensions(self.block)
+        if self.signing_key is not None:
+            extensions += SIGNATURE_EXTENSION
+            object.__setattr__(self, "verify_key", self.verify_key or self.signing_key.verify_key)
+        object.__setattr__(self, "is_plain", not self._check_demands())
+        object.__setattr__(self, "extensions", within_limit(extensions))
         place = _place(self.realm, self.topic)
         object.__setattr__(self, "_batch_info", _BATCH + place)
         object.__setattr__(self, "_record_info", _RECORD + place)
         object.__setattr__(self, "_expand", crypto.HkdfExpand(self.secret))
+
+    def _check_demands(self) -> bool:
+        """Whether more than the key itself is needed with it. Raises ValueError if that can't be."""
+        has_more = self.verify_key is not None or self.demands_signature or self.demands_position
+        if has_more and self.block.provider != registry.ANNOUNCED:
+            raise ValueError("only announced keys have signatures and positions")
+        if self.demands_signature and self.verify_key is None:
+            raise ValueError("a signature is demanded that nothing is there to check with")
+        return has_more
+
+    def extensions_at(self, slot: Slot | None) -> bytes:
+        """The extensions of a batch that is sealed at a position. Raises ValueError if the key doesn't seal so."""
+        if self.signing_key is None and self.demands_signature:
+            raise ValueError("only its producer seals with this key")
+        if slot is None:
+            if self.demands_position:
+                raise ValueError("a batch without the position that is demanded")
+            return self.extensions
+        if self.block.provider != registry.ANNOUNCED:
+            raise ValueError("only announced keys have signatures and positions")
+        block, behind = self.extensions, b""
+        if self.signing_key is not None:
+            block, behind = self.extensions.removesuffix(SIGNATURE_EXTENSION), SIGNATURE_EXTENSION
+        return within_limit(block + position_extension(slot.position) + behind)
+
+    def sign(self, partition: int, digest: bytes) -> bytes:
+        """The signature of an envelope by its SHA-256, for the producer alone."""
+        if self.signing_key is None:
+            raise ValueError("only its producer seals with this key")
+        return self.signing_key.sign(self._signed(partition, digest))
+
+    def check_signature(self, signature: Buffer, partition: int, digest: bytes) -> None:
+        """Raises Unopenable unless `signature` is the producer's for this envelope."""
+        if self.verify_key is None:
+            raise Unopenable(Reason.UNCHECKED)
+        self.verify_key.check(signature, self._signed(partition, digest), Reason.SIGNATURE)
+
+    def _signed(self, partition: int, digest: bytes) -> bytes:
+        return b"".join((_SIGNATURE, _place(self.realm, self.topic), _PARTITION.pack(partition), digest))
 
     def batch_keys(self, partition: int, header: bytes, extensions: bytes) -> BatchKeys:
         """Key, nonce and commitment of the batch whose envelope begins with `header` and `extensions`."""

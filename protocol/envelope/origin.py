@@ -8,7 +8,7 @@ from struct import Struct
 from kveil.protocol.envelope import registry
 from kveil.protocol.envelope.crypto import TAG_LENGTH
 from kveil.protocol.envelope.errors import NotSealed, OtherMode, Reason, Unopenable
-from kveil.protocol.envelope.header import HEADER, MAX_EXTENSIONS, Extensions, decode_extensions
+from kveil.protocol.envelope.header import HEADER, MAX_EXTENSIONS, TRAILER_LENGTHS, Extensions, decode_extensions
 from kveil.protocol.envelope.sealed_batch import TOMBSTONE_HEADER
 from kveil.protocol.kafka.records import Header
 
@@ -26,6 +26,8 @@ class Origin:
     extensions: bytes = field(repr=False)
     says: Extensions
     ciphertext_at: int
+    overhead: int
+    """What an envelope has beside the ciphertext: header, extensions, tag, trailer."""
 
 
 SealedRecord = tuple[Origin, int, int, bytes | None, bytes, list[Header]]
@@ -59,18 +61,23 @@ def find_origin(envelope: bytes, mode: int, origins: dict[tuple[bytes, bytes], O
     ciphertext_at = HEADER.size + extension_length
     if extension_length > MAX_EXTENSIONS:
         raise Unopenable(Reason.LENGTH)
-    if ciphertext_at + size + TAG_LENGTH != len(envelope):
+    trailer_length = len(envelope) - (ciphertext_at + size + TAG_LENGTH)
+    if trailer_length not in TRAILER_LENGTHS:
         raise Unopenable(Reason.LENGTH)
     extensions = envelope[HEADER.size : ciphertext_at]
     shared = envelope[:COMMON_LENGTH], extensions
     if shared not in origins:
+        says = decode_extensions(extensions, mode)
+        if says.trailer_length != trailer_length:
+            raise Unopenable(Reason.LENGTH)
         origins[shared] = Origin(
             mode=mode,
             kid=kid,
             salt=salt,
             extensions=extensions,
-            says=decode_extensions(extensions, mode),
+            says=says,
             ciphertext_at=ciphertext_at,
+            overhead=ciphertext_at + TAG_LENGTH + trailer_length,
         )
     return origins[shared]
 

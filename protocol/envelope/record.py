@@ -14,14 +14,16 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from functools import partial
 
-from kveil.protocol.envelope import registry
+from kveil.protocol.envelope import record_loops, registry
 from kveil.protocol.envelope.compiled import loops
-from kveil.protocol.envelope.crypto import TAG_LENGTH, RecordCipher
+from kveil.protocol.envelope.crypto import SIGNATURE_LENGTH, TAG_LENGTH, RecordCipher
 from kveil.protocol.envelope.errors import Reason, Unopenable
 from kveil.protocol.envelope.header import HEADER, SALT_LENGTH, KeyBlock, extend
 from kveil.protocol.envelope.key_schedule import WIRE_KEY_LENGTH, EpochKey, KeyHidingKey
 from kveil.protocol.envelope.origin import COMMON_LENGTH, Origin
+from kveil.protocol.envelope.position import Slot
 from kveil.protocol.envelope.record_loops import PREFIX, Hide, Opened
+from kveil.protocol.envelope.record_trailer import check_record, finisher, has_more, without_trailer
 from kveil.protocol.envelope.sealed_batch import MAX_PLAINTEXT
 from kveil.protocol.envelope.sealed_records import RecordSealedBatch, peek_records
 from kveil.protocol.kafka import compression
@@ -39,8 +41,8 @@ from kveil.protocol.kafka.records import Header, read_headers, write_headers
 
 __all__ = ["RecordSealedBatch", "peek_records", "seal_records", "unseal_records"]
 
-# What a sealed record has beside the client's own bytes, extensions apart, at most: lengths, the name of the
-# tombstone's header.
+# What a sealed record has beside the client's own bytes, extensions and signature apart, at most: lengths, the name of
+# the tombstone's header.
 GROWTH = HEADER.size + PREFIX.size + TAG_LENGTH + WIRE_KEY_LENGTH + 32
 
 
@@ -53,17 +55,19 @@ def seal_records(
     partition: int,
     codec: int = compression.NONE,
     origin_partition: bool = False,
+    slot: Slot | None = None,
 ) -> list[Buffer]:
     """The batch with every record sealed, as buffers for `writelines`. `header` is what `check_produced(batch)`
     returned.
 
     `codec` is the outer batch's. Without `hiding` keys stay as they are, for the broker to see. `origin_partition`
-    writes `partition` into the envelopes, for readers of another one. Raises BatchTooLarge, CorruptBatch or
-    InvalidRecord.
+    writes `partition` into the envelopes, for readers of another one. `slot` is the batch's position, where the
+    key has such; its digest is the first record's. Raises BatchTooLarge, CorruptBatch or InvalidRecord.
     """
-    extensions = extensions_of(key, hiding, partition if origin_partition else None)
+    extensions = extensions_of(key, hiding, partition if origin_partition else None, slot)
     section = client_section(batch, header.codec)
-    if len(section) + header.record_count * (GROWTH + len(extensions)) > MAX_DECOMPRESSED:
+    growth = GROWTH + len(extensions) + (0 if key.signing_key is None else SIGNATURE_LENGTH)
+    if len(section) + header.record_count * growth > MAX_DECOMPRESSED:
         raise BatchTooLarge("records above the limit of one sealed batch")
     salt = os.urandom(SALT_LENGTH)
     records = seal_section(
@@ -75,13 +79,17 @@ def seal_records(
         extensions=extensions,
         partition=partition,
         hiding=hiding,
+        slot=slot,
     )
     return outer_batch(header, codec, compression.compress(codec, records) if codec else records)
 
 
-def extensions_of(key: EpochKey, hiding: KeyHidingKey | None, origin_partition: int | None) -> bytes:
+def extensions_of(
+    key: EpochKey, hiding: KeyHidingKey | None, origin_partition: int | None, slot: Slot | None = None
+) -> bytes:
     """The extensions of the envelopes of all records under one key."""
-    return extend(key.extensions, hiding_key_id=hiding.id if hiding else None, origin_partition=origin_partition)
+    extensions = key.extensions if key.is_plain and slot is None else key.extensions_at(slot)
+    return extend(extensions, hiding_key_id=hiding.id if hiding else None, origin_partition=origin_partition)
 
 
 def seal_section(
@@ -94,9 +102,13 @@ def seal_section(
     extensions: bytes,
     partition: int,
     hiding: KeyHidingKey | None,
+    slot: Slot | None = None,
 ) -> bytes:
     """`count` records of a batch under one key, each sealed. Raises as `seal_records` does."""
-    return loops.seal_each(
+    seal_each = loops.seal_each
+    if not key.is_plain or slot is not None:
+        seal_each = partial(record_loops.seal_each, finish=finisher(key, partition, slot))
+    return seal_each(
         section,
         count,
         header.last_offset_delta,
@@ -167,7 +179,15 @@ def unseal_records(
         raise Unopenable(Reason.TIMESTAMP_TYPE)
     openers = {origin: opener(origin, keys, hiding, partition, any_partition) for origin in sealed.origins}
     add_headers = partial(_with_extra, names=extra_headers) if extra_headers else None
-    opened = loops.open_each(sealed.records, openers, add_headers)
+    checked = {
+        origin: (key, origin.says.partition_for(partition, any_partition=any_partition))
+        for origin in sealed.origins
+        if (key := keys[origin.kid, origin.says.block]) and has_more(origin, key)
+    }
+    if not checked:
+        return inner_batch(sealed.header, loops.open_each(sealed.records, openers, add_headers))
+    opened = loops.open_each([without_trailer(record) for record in sealed.records], openers, add_headers)
+    sealed.digests[:] = [check_record(record, checked) for record in sealed.records]
     return inner_batch(sealed.header, opened)
 
 

@@ -12,7 +12,7 @@ from struct import error as StructError  # noqa: N812 - it is an exception class
 from typing import NamedTuple
 
 from kveil.protocol.envelope import registry
-from kveil.protocol.envelope.crypto import TAG_LENGTH, RecordCipher
+from kveil.protocol.envelope.crypto import RecordCipher
 from kveil.protocol.envelope.errors import Reason, Unopenable
 from kveil.protocol.envelope.header import HEADER
 from kveil.protocol.envelope.origin import (
@@ -50,6 +50,10 @@ AddHeaders = Callable[[bytes, list[Header]], bytes]
 """From the client's headers, with their count, and those on the wire to the ones that are delivered."""
 
 
+Finish = Callable[[bytes, bytes], bytes]
+"""From an envelope up to its tag, and the part of its AAD that speaks of the key, to its trailer."""
+
+
 class Opened(NamedTuple):
     """Opened records, and what the header of their batch must say of their timestamps."""
 
@@ -70,11 +74,13 @@ def seal_each(
     cipher: RecordCipher,
     hide: Hide | None,
     most: int,
+    finish: Finish | None = None,
 ) -> bytes:
     """The sealed records section of the client's `section`, which isn't compressed.
 
     `record_common` and `tombstone_common` begin the envelopes of the two modes. Without `hide` keys stay as they are.
-    `most` is the limit of one envelope's plaintext. Raises InvalidRecord or BatchTooLarge.
+    `most` is the limit of one envelope's plaintext. `finish`, which the compiled loop doesn't know, makes what stands
+    behind the tags. Raises InvalidRecord or BatchTooLarge.
     """
     pack_head = Struct(f">{COMMON_LENGTH}sII{len(extensions)}s").pack
     pack_prefix, encrypt, join = PREFIX.pack, cipher.encrypt, b"".join
@@ -98,6 +104,8 @@ def seal_each(
         head = pack_head(record_common if value is not None else tombstone_common, index, size, extensions)
         aad = b"%b\x00" % head if wire_key is None else b"%b\x01%b" % (head, wire_key)
         envelope = head + encrypt(index, plaintext, aad)
+        if finish is not None:
+            envelope += finish(envelope, aad[len(head) :])
         if value is None:
             own = write_headers([write_record_header(TOMBSTONE_HEADER, envelope)])
             pieces += write_record(timestamp_delta, offset_delta, wire_key, None, own)
@@ -130,7 +138,7 @@ def find_each(
             or not envelope.startswith(extensions, extensions_at)
         ):
             origin = find_origin(envelope, expected, origins)
-            mode, extensions, overhead = expected, origin.extensions, origin.ciphertext_at + TAG_LENGTH
+            mode, extensions, overhead = expected, origin.extensions, origin.overhead
             common = envelope[:COMMON_LENGTH]
         index, size = unpack(envelope, COMMON_LENGTH)
         if size != len(envelope) - overhead or not _SMALLEST_PLAINTEXT <= size <= most:

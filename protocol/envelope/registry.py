@@ -19,11 +19,14 @@ HKDF_SHA512_AES_256_GCM: Final = 1
 
 # Extension types; the high bit says critical
 KEY_BLOCK: Final = 0x81
-STREAM_POSITION: Final = 0x82  # given out, not defined yet
-SIGNATURE: Final = 0x83  # given out, not defined yet
+STREAM_POSITION: Final = 0x82  # provider 7 only
+SIGNATURE: Final = 0x83  # provider 7 only
 KEY_HIDING_KEY: Final = 0x85  # modes 2 and 3 only
 ORIGIN_PARTITION: Final = 0x86
 CRITICAL: Final = 0x80
+
+# Suites of signatures
+ED25519: Final = 1
 
 # Plaintext flags
 COMPRESSED: Final = 0x01

@@ -10,9 +10,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from kveil.protocol.envelope import registry
-from kveil.protocol.envelope.crypto import TAG_LENGTH
+from kveil.protocol.envelope.crypto import SIGNATURE_LENGTH, TAG_LENGTH
 from kveil.protocol.envelope.errors import NotSealed, OtherMode, Reason, Unopenable
-from kveil.protocol.envelope.header import HEADER, MAX_EXTENSIONS, Extensions, KeyBlock, decode_extensions
+from kveil.protocol.envelope.header import (
+    HEADER,
+    MAX_EXTENSIONS,
+    TRAILER_LENGTHS,
+    Extensions,
+    KeyBlock,
+    decode_extensions,
+)
 from kveil.protocol.envelope.stubs import raw_frame_blocks
 from kveil.protocol.kafka import compression
 from kveil.protocol.kafka.errors import CorruptBatch, InvalidRecord
@@ -27,7 +34,7 @@ PREFIX_LENGTH = 37  # what stands before the records section in the plaintext
 MAX_PLAINTEXT = 100 * 1024 * 1024
 
 _FRONT = 64 + HEADER.size + MAX_EXTENSIONS + COMMITMENT_LENGTH  # record 0 up to its ciphertext, at most
-_MAX_RECORD_0 = _FRONT + MAX_PLAINTEXT + TAG_LENGTH + 1
+_MAX_RECORD_0 = _FRONT + MAX_PLAINTEXT + TAG_LENGTH + SIGNATURE_LENGTH + 1
 TOMBSTONE_HEADER = b"kveil"
 
 
@@ -35,7 +42,8 @@ TOMBSTONE_HEADER = b"kveil"
 class SealedBatch:
     """A sealed batch, parsed and not yet opened. Nothing in it is authenticated.
 
-    `segments` are the ciphertext with its tag, in order, as (start, end) in `data`.
+    `segments` are the ciphertext with its tag, in order, as (start, end) in `data`. `digest` is of the whole envelope;
+    it is empty until `unseal` has opened one with a position or a signature.
     """
 
     header: BatchHeader
@@ -49,6 +57,8 @@ class SealedBatch:
     commitment: bytes = field(repr=False)
     data: memoryview = field(repr=False)
     segments: list[tuple[int, int]] = field(repr=False)
+    trailer: bytes = field(repr=False)
+    digest: bytes = b""
 
     @property
     def block(self) -> KeyBlock:
@@ -138,7 +148,7 @@ def _read_record_0(data: memoryview, blocks: list[tuple[int, int]], header: Batc
         raise NotSealed("record 0 has no value")
     if head[value : value + min(value_length, 3)].tobytes() != registry.MAGIC:
         raise NotSealed("the value of record 0 is no envelope")
-    extension_length, kid, count, plaintext_length = _check_header(head, value, value_length)
+    extension_length, kid, count, plaintext_length, trailer_length = _check_header(head, value, value_length)
     value_end = value + value_length
     if offset_delta != 0 or key_length != RECORD_KEY_LENGTH or record_end != value_end + 1:
         raise Unopenable(Reason.RECORD)
@@ -151,11 +161,18 @@ def _read_record_0(data: memoryview, blocks: list[tuple[int, int]], header: Batc
     commitment_at = extensions_at + extension_length
     ciphertext_at = commitment_at + COMMITMENT_LENGTH
     extensions = bytes(head[extensions_at:commitment_at])
+    says = decode_extensions(extensions, registry.BATCH)
+    if says.trailer_length != trailer_length:
+        raise Unopenable(Reason.LENGTH)
+    trailer = b""
+    if trailer_length:
+        value_end -= trailer_length
+        trailer = b"".join([data[start:end] for start, end in _pieces(blocks, value_end, value_end + trailer_length)])
     return SealedBatch(
         header=header,
         mode=registry.BATCH,
         kid=kid,
-        says=decode_extensions(extensions, registry.BATCH),
+        says=says,
         count=count,
         plaintext_length=plaintext_length,
         envelope_header=bytes(head[value:extensions_at]),
@@ -163,11 +180,14 @@ def _read_record_0(data: memoryview, blocks: list[tuple[int, int]], header: Batc
         commitment=bytes(head[commitment_at:ciphertext_at]),
         data=data,
         segments=_pieces(blocks, ciphertext_at, value_end),
+        trailer=trailer,
     )
 
 
-def _check_header(head: memoryview, value: int, value_length: int) -> tuple[int, bytes, int, int]:
-    """Extension length, kid, count and plaintext length from the envelope at `value`. Raises Unopenable."""
+def _check_header(head: memoryview, value: int, value_length: int) -> tuple[int, bytes, int, int, int]:
+    """Lengths of the extensions, kid, count, and lengths of plaintext and trailer from the envelope at `value`. Raises
+    Unopenable.
+    """
     if value_length < HEADER.size or value + HEADER.size > len(head):
         raise Unopenable(Reason.LENGTH)
     fields = HEADER.unpack_from(head, value)
@@ -181,11 +201,11 @@ def _check_header(head: memoryview, value: int, value_length: int) -> tuple[int,
     whole = HEADER.size + extension_length + COMMITMENT_LENGTH + plaintext_length + TAG_LENGTH
     if extension_length > MAX_EXTENSIONS or not PREFIX_LENGTH <= plaintext_length <= MAX_PLAINTEXT:
         raise Unopenable(Reason.LENGTH)
-    if whole != value_length:
+    if value_length - whole not in TRAILER_LENGTHS:
         raise Unopenable(Reason.LENGTH)
     if not 1 <= count <= MAX_RECORDS:
         raise Unopenable(Reason.COUNT)
-    return extension_length, kid, count, plaintext_length
+    return extension_length, kid, count, plaintext_length, value_length - whole
 
 
 def _refuse_tombstone(headers: bytes) -> None:

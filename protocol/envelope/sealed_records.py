@@ -28,6 +28,9 @@ class RecordSealedBatch:
     header: BatchHeader
     origins: list[Origin]
     records: list[SealedRecord] = field(repr=False)
+    digests: list[bytes] = field(default_factory=list, repr=False)
+    """Of the records' envelopes, in their order, put here by `unseal_records` if any has a position or a signature;
+    empty for those that have none."""
 
     @property
     def keys(self) -> list[tuple[bytes, KeyBlock]]:

@@ -133,7 +133,7 @@ def raw_frame(head: bytes, body: memoryview, tail: bytes) -> tuple[bytes, list[B
     `head` is copied, being short, and `body` is only sliced. `head` and `tail` together must fit one block.
     """
     total = len(head) + len(body) + len(tail)
-    size = min(total, _MAX_BLOCK)
+    size = total if total <= _MAX_BLOCK else min(len(head) + len(body), _MAX_BLOCK)  # the tail stays whole
     start = _RAW_FRAME + _block_header(size, last=size == total) + head
     if size == total:
         return start, [body, tail]

@@ -1,6 +1,9 @@
-"""The worked examples of FORMAT.md, section 12, as the text that stands there."""
+"""The worked examples of FORMAT.md, sections 12 and 14, as the text that stands there."""
 
+import hashlib
 import textwrap
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.vectors.record_reference import Plain, RecordSealer
 from tests.vectors.reference import Batch, Sealer, hkdf_expand, lp, place, record, u
@@ -67,6 +70,36 @@ def record_text() -> str:
         ("record 1, nonce", u(int.from_bytes(made[32:], "big") ^ 1, 12)),
         ("record 1, ciphertext and tag", ciphertext(s, 1)),
         ("sealed batch", s.seal()),
+    ]
+    return listed(rows)
+
+
+SEED = bytes(range(0x20, 0x40))
+
+
+def signed_sealer() -> Sealer:
+    position = u(5, 4) + u(9, 8) + u(20, 8) + bytes(range(0x60, 0x70)) + u(7, 8) + u(1, 2) + u(2, 8) + u(4, 8)
+    named = {"provider": 7, "mechanism": 0, "key_version": "", "wrapped": b""}
+    return Sealer(client=sealer().client, topic="orders", partition=3, position=position, signing=SEED, **named)
+
+
+def signed_text() -> str:
+    """A position and a signature, in batch mode."""
+    s = signed_sealer()
+    envelope = s.made_envelope()
+    digest = hashlib.sha256(envelope[:-64]).digest()
+    rows = [
+        ("signing key's seed", SEED),
+        ("public key", Ed25519PrivateKey.from_private_bytes(SEED).public_key().public_bytes_raw()),
+        ("kid", s.made_kid()),
+        ("extension 0x81", b"\x81" + lp(s.made_block())),
+        ("extension 0x82: lane 5, batch 9, skipped 2 to 4", b"\x82" + lp(s.position or b"")),
+        ("extension 0x83", b"\x83" + lp(s.signature_says)),
+        ("envelope before the trailer", envelope[:-64]),
+        ("its SHA-256", digest),
+        ("signed", b"kveil/v1/sig\x00" + place(s.realm, s.topic) + u(s.partition, 4) + digest),
+        ("signature", envelope[-64:]),
+        ("previous in batch 10", hashlib.sha256(envelope).digest()[:16]),
     ]
     return listed(rows)
 

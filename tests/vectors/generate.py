@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.vectors import example, faults, openings, record_faults, record_openings
+from tests.vectors import example, faults, openings, record_faults, record_openings, signed
 from tests.vectors.record_reference import RecordSealer
 from tests.vectors.reference import Sealer
 
@@ -36,7 +36,7 @@ def opens() -> list[dict[str, Any]]:
             "batch": case.sealer.seal().hex(),
             "opens_to": replace(case.sealer.client, **case.delivered).encode().hex(),
         }
-        for case in openings.CASES
+        for case in openings.CASES + signed.OPENINGS
     ]
 
 
@@ -48,7 +48,7 @@ def refused() -> list[dict[str, Any]]:
             "batch": case.batch().hex(),
             "reason": case.reason,
         }
-        for case in faults.CASES
+        for case in faults.CASES + signed.FAULTS
     ]
 
 
@@ -65,7 +65,7 @@ def record_opens() -> list[dict[str, Any]]:
             "batch": case.batch().hex(),
             "opens_to": case.opens_to().hex(),
         }
-        for case in record_openings.CASES
+        for case in record_openings.CASES + signed.RECORD_OPENINGS
     ]
 
 
@@ -77,7 +77,7 @@ def record_refused() -> list[dict[str, Any]]:
             "batch": case.batch().hex(),
             "reason": case.reason,
         }
-        for case in record_faults.CASES
+        for case in record_faults.CASES + signed.RECORD_FAULTS
     ]
 
 
@@ -94,7 +94,7 @@ FILES = {
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["example"]:
-        sys.stdout.write(example.text() + "\n" + example.record_text())
+        sys.stdout.write(f"{example.text()}\n{example.record_text()}\n{example.signed_text()}")
     else:
         for name, make in FILES.items():
             (HERE / name).write_text(written(make()))

@@ -94,6 +94,7 @@ class RecordSealer(Sealer):
 
     def extensions_of(self, i: int) -> bytes:
         made = b"\x81" + lp(self.made_block() if self.block is None else self.block)
+        made += self.made_more()
         if self.hiding is not None:
             made += b"\x85" + lp(self.hiding_id)
         if self.origin is not None:
@@ -123,8 +124,9 @@ class RecordSealer(Sealer):
         made = self.key_and_base()
         nonce = u(int.from_bytes(made[32:], "big") ^ index, 12)
         wire_key = self.hidden(i)
-        aad = head + (b"\x00" if wire_key is None else b"\x01" + wire_key)
-        return self.of(i, "envelope")(head + self.of(i, "ciphertext")(AESGCM(made[:32]).encrypt(nonce, plaintext, aad)))
+        key_part = b"\x00" if wire_key is None else b"\x01" + wire_key
+        whole = head + self.of(i, "ciphertext")(AESGCM(made[:32]).encrypt(nonce, plaintext, head + key_part))
+        return self.of(i, "envelope")(whole + self.of(i, "trailer")(self.made_trailer(whole, key_part)))
 
     def wire_record(self, i: int, offset: int, base_timestamp: int) -> bytes:
         """The sealed record at `offset` of some batch."""

@@ -9,7 +9,9 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 
@@ -243,6 +245,12 @@ class Sealer:
     commitment: Callable[[bytes], bytes] = keep
     ciphertext: Callable[[bytes], bytes] = keep
     envelope: Callable[[bytes], bytes] = keep
+    # position and signature
+    position: bytes | None = None
+    signing: bytes | None = None
+    signature_says: bytes = b"\x01\x00\x40"
+    signed_as: dict[str, Any] = field(default_factory=dict)
+    trailer: Callable[[bytes], bytes] = keep
     # plaintext
     flags: int = 0
     pad: bytes = b""
@@ -278,6 +286,20 @@ class Sealer:
             + lp(wrapped)
         )
 
+    def made_more(self) -> bytes:
+        """Extensions 0x82 and 0x83."""
+        made = b"" if self.position is None else b"\x82" + lp(self.position)
+        return made if self.signing is None else made + b"\x83" + lp(self.signature_says)
+
+    def made_trailer(self, envelope: bytes, key_part: bytes = b"") -> bytes:
+        if self.signing is None:
+            return b""
+        told = {"realm": self.realm, "topic": self.topic, "partition": self.partition, "key_part": key_part}
+        told |= self.signed_as
+        signed = b"kveil/v1/sig\x00" + place(told["realm"], told["topic"]) + u(told["partition"], 4)
+        signed += hashlib.sha256(envelope + told["key_part"]).digest()
+        return Ed25519PrivateKey.from_private_bytes(self.signing).sign(signed)
+
     def made_plaintext(self) -> bytes:
         c = self.client
         inner = {
@@ -304,7 +326,7 @@ class Sealer:
     def made_envelope(self) -> bytes:
         plaintext = self.made_plaintext()
         block = self.made_block() if self.block is None else self.block
-        extensions = self.extensions(b"\x81" + lp(block))
+        extensions = self.extensions(b"\x81" + lp(block) + self.made_more())
         header = (
             self.magic
             + bytes([self.version, self.mode, self.suite])
@@ -317,7 +339,8 @@ class Sealer:
         info = b"kveil/v1/batch\x00" + place(self.realm, self.topic) + u(self.partition, 4) + header + extensions
         made = hkdf_expand(self.secret, info, 76)
         sealed = AESGCM(made[:32]).encrypt(made[32:44], plaintext, b"")
-        return self.envelope(header + extensions + self.commitment(made[44:]) + self.ciphertext(sealed))
+        whole = header + extensions + self.commitment(made[44:]) + self.ciphertext(sealed)
+        return self.envelope(whole + self.trailer(self.made_trailer(whole)))
 
     def seal(self) -> bytes:
         c = self.client

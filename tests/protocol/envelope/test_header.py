@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from kveil.protocol.envelope import registry
 from kveil.protocol.envelope.errors import Unopenable
-from kveil.protocol.envelope.header import HEADER, KeyBlock, decode_extensions, encode_extensions, extend, lp
+from kveil.protocol.envelope.header import (
+    HEADER,
+    Extensions,
+    KeyBlock,
+    decode_extensions,
+    encode_extensions,
+    extend,
+    lp,
+)
 from tests.vectors import reference
 
 PAIRS = [(provider, mechanism) for provider, allowed in registry.ALLOWED_MECHANISMS.items() for mechanism in allowed]
@@ -36,7 +44,7 @@ blocks = st.builds(
 def test_a_key_block_both_ways(block):
     body = block.encode()
     assert KeyBlock.decode(body) == block
-    assert decode_extensions(encode_extensions(block), registry.BATCH) == (block, None, None)
+    assert decode_extensions(encode_extensions(block), registry.BATCH) == Extensions(block, None, None)
     sealer = reference.Sealer(
         provider=block.provider,
         name=block.name,
@@ -89,9 +97,9 @@ def test_more_extensions_both_ways(origin, hiding):
     block = key_block()
     extensions = extend(encode_extensions(block), hiding_key_id=hiding, origin_partition=origin)
     for mode in (registry.RECORD, registry.TOMBSTONE):
-        assert decode_extensions(extensions, mode) == (block, hiding, origin)
+        assert decode_extensions(extensions, mode) == Extensions(block, hiding, origin)
     if hiding is None:
-        assert decode_extensions(extensions, registry.BATCH) == (block, None, origin)
+        assert decode_extensions(extensions, registry.BATCH) == Extensions(block, None, origin)
     else:
         with pytest.raises(Unopenable, match="unknown critical"):
             decode_extensions(extensions, registry.BATCH)

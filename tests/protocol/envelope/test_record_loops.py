@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kveil.protocol.envelope import record_loops
 from kveil.protocol.envelope.crypto import RecordCipher
-from kveil.protocol.envelope.header import HEADER, KeyBlock, encode_extensions
+from kveil.protocol.envelope.header import HEADER, SIGNATURE_EXTENSION, KeyBlock, encode_extensions
 from kveil.protocol.envelope.origin import COMMON_LENGTH
 from kveil.protocol.kafka.errors import ProtocolError
 from kveil.protocol.kafka.records import NO_HEADERS
@@ -28,6 +28,7 @@ thorough = settings(max_examples=400, deadline=None, suppress_health_check=[Heal
 
 EXTENSIONS = encode_extensions(KeyBlock(provider=1, name="main", mechanism=1, version="1", wrapped=bytes(72)))
 OTHER_EXTENSIONS = encode_extensions(KeyBlock(provider=1, name="main", mechanism=1, version="2", wrapped=bytes(72)))
+SIGNED_EXTENSIONS = encode_extensions(KeyBlock(7, "main", 0, "", b"")) + SIGNATURE_EXTENSION
 CIPHER = RecordCipher(bytes(range(32)), bytes(range(100, 112)))
 PREFIX = Struct(">BIqi")
 MOST = 5000
@@ -126,12 +127,14 @@ def sealed_sections(draw):
     made = []
     for index in range(draw(st.integers(1, 4))):
         mode = draw(st.sampled_from([2, 2, 2, 3, 1, 9]))
-        extensions = draw(st.sampled_from([EXTENSIONS, EXTENSIONS, OTHER_EXTENSIONS]))
+        extensions = draw(st.sampled_from([EXTENSIONS, EXTENSIONS, OTHER_EXTENSIONS, SIGNED_EXTENSIONS]))
+        has_trailer = (extensions == SIGNED_EXTENSIONS) == bool(draw(st.integers(0, 19)))
         start = common(mode, bytes([draw(st.integers(0, 1))]) * 24, extensions)
         content = draw(st.binary(min_size=draw(st.sampled_from([17, 18])), max_size=60))
         size = len(content) + draw(st.sampled_from([0] * 9 + [1]))
         number = index if draw(st.integers(0, 9)) else draw(st.sampled_from([2**20 - 1, 2**20, 2**32 - 1]))
         envelope = start + number.to_bytes(4, "big") + size.to_bytes(4, "big") + extensions + content + bytes(16)
+        envelope += bytes(64) if has_trailer else b""
         if not draw(st.integers(0, 9)):
             envelope = envelope[: draw(st.integers(0, len(envelope)))]
         key, extra = draw(parts), draw(st.just([]) | st.just([header(b"trace", b"0a")]))

@@ -17,6 +17,7 @@ FROZEN = {
     "KEY_HIDING_KEY": 0x85,
     "ORIGIN_PARTITION": 0x86,
     "CRITICAL": 0x80,
+    "ED25519": 1,
     "COMPRESSED": 1,
     "KEY_FILE": 1,
     "VAULT_TRANSIT": 2,

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from kveil.protocol.envelope.batch import peek, unseal
+from kveil.protocol.envelope.crypto import VerifyKey
 from kveil.protocol.envelope.errors import NotSealed, OtherMode, Reason, Unopenable
 from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_schedule import EpochKey, KeyHidingKey
 from kveil.protocol.envelope.record import peek_records, unseal_records
 from kveil.protocol.envelope.wrap import unwrap_epoch_key
 from kveil.protocol.kafka.record_batch import read_header
-from tests.vectors import example, generate
+from tests.vectors import example, generate, signed
 from tests.vectors.record_reference import RecordSealer
 from tests.vectors.reference import Sealer
 
@@ -38,6 +39,9 @@ def key_of(reader: dict[str, Any], kid: bytes, block: KeyBlock) -> EpochKey:
         kid=bytes.fromhex(reader["kid"]) if "kid" in reader else kid,
         block=block,
         producer_id=bytes.fromhex(reader.get("producer_id", "")),
+        verify_key=VerifyKey(bytes.fromhex(reader["verify_key"])) if "verify_key" in reader else None,
+        demands_signature="signature" in reader.get("demands", []),
+        demands_position="position" in reader.get("demands", []),
     )
 
 
@@ -142,6 +146,7 @@ def test_the_worked_examples_are_in_the_specification():
     specification = (Path(package.__path__[0]) / "FORMAT.md").read_text()
     assert "```\n" + example.text() + "```" in specification
     assert "```\n" + example.record_text() + "```" in specification
+    assert "```\n" + example.signed_text() + "```" in specification
 
 
 def test_the_worked_example_of_record_mode_opens():
@@ -153,6 +158,12 @@ def test_the_worked_example_of_record_mode_opens():
 def test_the_worked_example_opens():
     sealer = example.sealer()
     reader = generate.reader_of(sealer)
+    assert open_as(reader, memoryview(sealer.seal())) == sealer.client.encode()
+
+
+def test_the_worked_example_of_a_signature_opens():
+    sealer = example.signed_sealer()
+    reader = generate.reader_of(sealer) | signed.DEMANDING
     assert open_as(reader, memoryview(sealer.seal())) == sealer.client.encode()
 
 
