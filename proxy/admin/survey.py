@@ -50,7 +50,7 @@ class Survey:
 
     def _gauges(self) -> dict[str, float]:
         shared = self.shared
-        keys = shared.keys.survey()
+        keys = shared.survey_keys()
         sizes = {
             "opened_keys": keys.opened,
             "epoch_keys": len(keys.epochs),

@@ -26,6 +26,7 @@ from kveil.proxy.config.choices import (
     Timestamps,
 )
 from kveil.proxy.config.errors import ConfigError, Problem
+from kveil.proxy.config.identity import Identity
 from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.layers import Override
 from kveil.proxy.config.listeners import Listener, ListenerSasl, ListenerTls
@@ -57,6 +58,7 @@ __all__ = [
     "Fit",
     "ForwardProxy",
     "HostPort",
+    "Identity",
     "KeyName",
     "KeyPer",
     "KeyService",

@@ -18,7 +18,7 @@ from kveil.proxy.config.listeners import Listener
 from kveil.proxy.config.models import Settings
 from kveil.proxy.config.problems import dotted, problems_of, unknown_key, with_origin
 
-_ABOUT_KEYS: Final = ("realm", "keys", "topics", "presets")
+_ABOUT_KEYS: Final = ("realm", "keys", "identity", "topics", "presets")
 
 
 def load(

@@ -41,6 +41,7 @@ from kveil.proxy.config.fields import (
     none_if_passthrough,
     null_as_text,
 )
+from kveil.proxy.config.identity import Identity
 from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.listeners import Listener, NodeId, Port
 from kveil.proxy.config.logins import check_key, check_mechanism
@@ -241,6 +242,7 @@ class Settings(_Model):
     networks: dict[GroupName, AddressGroup] = Field(default_factory=dict)
     realm: Name | None = None
     keys: Keys = Field(default_factory=Keys)
+    identity: Identity = Field(default_factory=Identity)
     topics: tuple[TopicRule, ...] = ()
     presets: Annotated[tuple[Preset, ...], list_or_commas] = ()
     skip: Annotated[tuple[SkippedRange, ...], list_or_commas] = ()
