@@ -26,8 +26,8 @@ class Findings:
 
     def stop(self) -> Alarm | None:
         """Why nothing more may be sealed or newly opened."""
-        live = self.members.live(self.checkpoints.newest)
-        return self.checkpoints.fork(live) or (self.checkpoints.rollback() if self.at_end else None)
+        producers = self.members.producers(self.checkpoints.newest)
+        return self.checkpoints.fork(producers) or (self.checkpoints.rollback() if self.at_end else None)
 
     def freeze(self, now: int) -> Alarm | None:
         """Why nothing more may be sealed, though all that is there is right."""
@@ -47,38 +47,37 @@ class Findings:
             yield Alarm(AlarmKind.TICKET_REUSED, answer.ticket_id, f"used by another before {answer.node.hex()} came")
 
     def _withheld(self, newest: Checkpoint) -> Iterator[Alarm]:
-        live = self.members.live(newest)
-        if (ahead := self.checkpoints.ahead(live)) is not None:
+        producers = self.members.producers(newest)
+        if (ahead := self.checkpoints.ahead(producers)) is not None:
             yield ahead
         for serial in self.members.missing(newest):
             yield Alarm(AlarmKind.WITHHELD, b"", f"the credential with serial {serial} isn't there")
         heads = {(one.id, chain): head for one in newest.ended for chain, head in one.chains.items()}
         for place in self.chains.chains.keys() | heads.keys() | self.watch.beacons.keys():
-            upto = self._upto(place, heads.get(place)) if place[0] in live else getattr(heads.get(place), "sequence", 0)
+            upto = self._upto(place, heads.get(place), live=place[0] in producers)
             missing = self.chains.chains.get(place, Chain()).missing(upto)
             if missing is not None:
                 yield Alarm(
                     AlarmKind.WITHHELD, place[0], f"announcement {missing} of chain {place[1].hex()} isn't there"
                 )
 
-    def _upto(self, place: tuple[bytes, bytes], head: Head | None) -> int:
-        """How far a live producer's chain goes, by all that says so."""
+    def _upto(self, place: tuple[bytes, bytes], head: Head | None, *, live: bool) -> int:
+        """How far a chain goes: a live producer's by all that says so, an ended one's by its end alone."""
+        listed = 0 if head is None else head.sequence
+        if not live:
+            return listed
         chain, beacon = self.chains.chains.get(place), self.watch.beacons.get(place)
-        return max(
-            0 if chain is None else chain.top,
-            0 if beacon is None else beacon.head.sequence,
-            0 if head is None else head.sequence,
-        )
+        return max(listed, 0 if chain is None else chain.top, 0 if beacon is None else beacon.head.sequence)
 
     def _equivocation(self) -> Iterator[Alarm]:
         """Of live producers: one that has ended can sign what it likes, and nothing of it counts."""
-        live = self.members.live(self.checkpoints.newest)
-        found = {producer: detail for producer, detail in self.chains.equivocated.items() if producer in live}
-        found |= {one: "signed two beacons of one number" for one in self.watch.twice if one in live}
+        producers = self.members.producers(self.checkpoints.newest)
+        found = {producer: detail for producer, detail in self.chains.equivocated.items() if producer in producers}
+        found |= {one: "signed two beacons of one number" for one in self.watch.twice if one in producers}
         for (producer, name), beacon in self.watch.beacons.items():
             chain = self.chains.chains.get((producer, name))
             first = None if chain is None else chain.first(beacon.head.sequence)
-            if producer in live and first is not None and first.hash != beacon.head.hash:
+            if producer in producers and first is not None and first.hash != beacon.head.hash:
                 found[producer] = f"its beacon names another record {beacon.head.sequence} of chain {name.hex()}"
         for producer, detail in sorted(found.items()):
             yield Alarm(AlarmKind.EQUIVOCATION, producer, detail)

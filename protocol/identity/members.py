@@ -42,6 +42,7 @@ class Members:
         self._by_hash: dict[bytes, Credential] = {}
         self._keys: dict[bytes, PublicKeys] = {}
         self._live: dict[bytes, Listed] = {}
+        self._producers: frozenset[bytes] = frozenset()
         self._live_of: tuple[Checkpoint | None, int] = (None, 0)
 
     def add(self, credential: Credential, digest: bytes) -> bool:
@@ -69,7 +70,7 @@ class Members:
         """By subject, those that are listed and have the demanded KEM; of two of one subject the later serial."""
         if self._live_of != (checkpoint, len(self._by_hash)):
             self._live_of = checkpoint, len(self._by_hash)
-            self._live = {}
+            self._live, self._producers = {}, frozenset()
             if checkpoint is not None:
                 self._find_live(checkpoint)
         return self._live
@@ -79,6 +80,16 @@ class Members:
             credential = self._by_hash.get(digest)
             if credential is not None and credential.serial == serial and credential.keys.suite is checkpoint.suite:
                 self._live[credential.subject] = Listed(credential, digest)
+        self._producers = frozenset(
+            subject
+            for subject, listed in self._live.items()
+            if any(grant.role is Role.PRODUCE for grant in listed.credential.grants)
+        )
+
+    def producers(self, checkpoint: Checkpoint | None) -> frozenset[bytes]:
+        """Those of the live ones that may produce anything: what others announce raises no alarm."""
+        self.live(checkpoint)
+        return self._producers
 
     def missing(self, checkpoint: Checkpoint) -> list[int]:
         """Serials that are listed and weren't seen."""

@@ -24,8 +24,8 @@ __all__ = ["Applied", "Outcome", "Standing", "Verdict", "View"]
 
 
 class View(Fold):
-    """What a node believes. `me` is its id: of others' wraps nothing is kept. `kept` is what it has on disk, or what its
-    ticket says; `authority` the id that it was told.
+    """What a node believes. `me` is its id: of others' wraps nothing is kept. `authority` is the id that it was told,
+    `kept` what it has on disk, or what its ticket says.
     """
 
     @property
@@ -96,7 +96,9 @@ class View(Fold):
 
     def beacon(self, producer: bytes, chain: bytes) -> Beacon | None:
         """The newest of a live producer's process."""
-        return self._watch.beacons.get((producer, chain)) if producer in self.live() else None
+        return (
+            self._watch.beacons.get((producer, chain)) if producer in self._members.producers(self.checkpoint) else None
+        )
 
     def ended(self, producer: bytes) -> Ended | None:
         """What the checkpoint says of a producer that isn't one any more."""
