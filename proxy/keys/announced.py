@@ -234,6 +234,8 @@ class AnnouncedKeys:
             raise KeyDenied(*denial.args)
 
     def _reader_denial(self, topic: str) -> KeyDenied | None:
+        if self.control.view.checkpoint is None:
+            return None  # nobody is known to be anything, and nothing opens
         try:
             credential = self.control.own_credential().credential
         except KeyDenied as error:
