@@ -161,12 +161,21 @@ def rotate(
 ) -> None:
     """Give a key a new version that seals from now on. Older versions stay, and still open."""
     from kveil.proxy.cli.service_commands import rotation
+    from kveil.proxy.config import KeyService
+    from kveil.proxy.identity.node_files import NodeFiles
     from kveil.proxy.keys.errors import KeySetupError
     from kveil.proxy.keys.keyfile import rotate_key
     from kveil.proxy.keys.keyfile_store import change_key_file
 
-    keys = _keys(path, config)
+    settings = _settings(path, config)
+    keys = settings.keys
     name_there = options.bare(name)
+    if (service := options.service_of(name, keys)) is KeyService.IDENTITIES:
+        NodeFiles(settings.identity.path).rotate()
+        typer.echo(
+            f"Proxies that run with the identity in {settings.identity.path} begin new epoch keys within seconds."
+        )
+        return
     if (service := options.service_of(name, keys)) is not None:
         msg = f"{name_there} is a key of {service}, and is rotated there:\n{rotation(service, name_there, keys)}"
         raise KeySetupError(msg)
