@@ -207,14 +207,12 @@ class Server:
         record_keys, announced_keys = self._shared.record_keys, self._shared.announced_keys
         if record_keys is None and announced_keys is None:
             return
-        from kveil.proxy.net.following import following, following_control  # a client of the cluster's, for few
+        from kveil.proxy.net.following import following, following_announced  # a client of the cluster's, for few
 
         if record_keys is not None:
             await stack.enter_async_context(following(self._shared, record_keys))
         if announced_keys is not None:
-            control = announced_keys.control
-            control.log = await stack.enter_async_context(following_control(self._shared, control))
-            stack.callback(announced_keys.close)
+            await stack.enter_async_context(following_announced(self._shared, announced_keys))
             try:
                 async with asyncio.timeout(BEGIN_SECONDS):
                     await announced_keys.begin(seals=self._shared.seals)

@@ -47,6 +47,8 @@ class AnnouncedKeys:
 
     def __init__(self, control: Control, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.control = control
+        self.announcements = 0
+        """How many were made."""
         seconds = limits.epoch_key_hours * SECONDS_PER_HOUR
         self._clock = clock
         self._announcer = Announcer(control, int(seconds))
@@ -179,6 +181,7 @@ class AnnouncedKeys:
             audit("key.refused", topic, key=str(rule.key), reason=str(error))
             raise
         self._broken = None
+        self.announcements += 1
         key = epoch.key
         # Its age counts from before the announcement, which may have been slow.
         self._epochs.begin(key, now)

@@ -117,7 +117,7 @@ async def key_calls(providers: Mapping[int, KeyProvider], keys: Keys) -> AsyncIt
 
 
 async def describe_keys(calls: Mapping[int, KeyCalls], keys: Iterable[KeyRef]) -> dict[KeyRef, KeyDescription | str]:
-    """Each key's versions, or why they can't be told."""
+    """Each key's versions, or why they can't be told. Those of identities have none to tell of, and are left out."""
 
     async def describe(key: KeyRef) -> KeyDescription | str:
         try:
@@ -125,7 +125,7 @@ async def describe_keys(calls: Mapping[int, KeyCalls], keys: Iterable[KeyRef]) -
         except (KeyDenied, KeyUnavailable) as error:
             return str(error)
 
-    wanted = sorted(set(keys))
+    wanted = sorted(key for key in set(keys) if key.provider in calls)
     return dict(zip(wanted, await asyncio.gather(*map(describe, wanted)), strict=True))
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from kveil.protocol.envelope.key_topic import KEY_TOPIC
 from kveil.protocol.identity import CONTROL_TOPIC
@@ -10,6 +11,9 @@ from kveil.proxy.context import Shared
 from kveil.proxy.keys.record_keys import RecordKeys
 from kveil.proxy.net.own_topic import OwnTopic
 from kveil.proxy.net.topic_log import TopicLog, TopicReader
+
+if TYPE_CHECKING:
+    from kveil.proxy.keys.announced import AnnouncedKeys
 
 
 @asynccontextmanager
@@ -25,6 +29,17 @@ async def following_control(shared: Shared, reader: TopicReader) -> AsyncIterato
     """Read the control topic, and go on reading, until the block ends."""
     async with _following(TopicLog(shared, OwnTopic(CONTROL_TOPIC), reader)) as log:
         yield log
+
+
+@asynccontextmanager
+async def following_announced(shared: Shared, keys: "AnnouncedKeys") -> AsyncIterator[None]:
+    """Have announced keys at hand until the block ends, and their chain left to another process then."""
+    async with following_control(shared, keys.control) as log:
+        keys.control.log = log
+        try:
+            yield
+        finally:
+            keys.close()
 
 
 @asynccontextmanager
