@@ -147,6 +147,23 @@ def _stamp(status: os.stat_result) -> Stamp:
     return Stamp(inode=status.st_ino, modified_ns=status.st_mtime_ns, size=status.st_size)
 
 
+def lock_for_good(path: Path) -> int | None:
+    """Hold a lock until the descriptor that is returned is closed, or this process ends. None: another process has it.
+
+    :raises OSError: the file can't be written.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 @contextmanager
 def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
     """A complete file in the same directory, on disk before anyone is led to it, gone afterwards."""

@@ -20,7 +20,8 @@ from kveil.proxy.admin.survey import Survey
 from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Settings
 from kveil.proxy.context import Connection, Shared
-from kveil.proxy.keys.opening import open_key_ring, open_record_keys
+from kveil.proxy.keys.errors import KeyUnavailable
+from kveil.proxy.keys.opening import open_announced_keys, open_key_ring, open_record_keys
 from kveil.proxy.net.accepting import Accepting, Take
 from kveil.proxy.net.admin_socket import bind_admin
 from kveil.proxy.net.doors import Arrival
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from kveil.proxy.admin.site import AdminSite, Look
 
 _log = log.get_logger(__name__)
+
+BEGIN_SECONDS = 10.0
+"""How long a start waits for the control topic. What can't be known by then is found out when a key is needed."""
 
 _T = TypeVar("_T")
 
@@ -123,6 +127,7 @@ def share(settings: Settings) -> Shared:
         metrics=metrics,
         keys=keys,
         record_keys=open_record_keys(settings, policy, keys),
+        announced_keys=open_announced_keys(settings, policy),
         brokers=Brokers(),
         budget=BufferBudget(settings.limits.buffered_bytes // settings.workers),
         topic_names=TopicNames(),
@@ -182,20 +187,37 @@ class Server:
         self._stopping = asyncio.Event()
 
     async def run(self, source: Source) -> None:
-        """Serve until told to stop, then drain."""
-        source.start(self.take)
-        self.survey.start()
-        async with AsyncExitStack() as stack:
-            if self._shared.record_keys is not None:
-                from kveil.proxy.net.following import following  # a client of the cluster's, which few need
+        """Serve until told to stop, then drain.
 
-                await stack.enter_async_context(following(self._shared, self._shared.record_keys))
+        :raises KeySetupError: what this node's identity must remember was rolled back.
+        """
+        async with AsyncExitStack() as stack:
+            await self._follow_topics(stack)
+            source.start(self.take)
+            self.survey.start()
             gc.freeze()  # what start-up made stays: the garbage collector is not to look at it
             await self._stopping.wait()
             source.close()
             await self.drain()
         self.survey.stop()
         await self._shared.keys.close()
+
+    async def _follow_topics(self, stack: AsyncExitStack) -> None:
+        """Follow the proxy's own topics, if any rule needs them."""
+        record_keys, announced_keys = self._shared.record_keys, self._shared.announced_keys
+        if record_keys is None and announced_keys is None:
+            return
+        from kveil.proxy.net.following import following, following_announced  # a client of the cluster's, for few
+
+        if record_keys is not None:
+            await stack.enter_async_context(following(self._shared, record_keys))
+        if announced_keys is not None:
+            await stack.enter_async_context(following_announced(self._shared, announced_keys))
+            try:
+                async with asyncio.timeout(BEGIN_SECONDS):
+                    await announced_keys.begin(seals=self._shared.seals)
+            except (KeyUnavailable, TimeoutError) as error:
+                _log.warning("control_topic_unread", reason=str(error) or "the cluster doesn't answer")
 
     def stop(self) -> None:
         """End `run`."""
@@ -205,6 +227,8 @@ class Server:
         """Read keys, certificates and users again."""
         _log.info("reloading")
         self._shared.keys.reload()
+        if self._shared.announced_keys is not None:
+            self._shared.announced_keys.reload()
         for listening in self._listening:
             listening.reload()
 

@@ -116,6 +116,10 @@ class Chains:
             self._endings.setdefault((epoch.producer, epoch.replaces.kid), []).append(announced)
         return True
 
+    def kids(self) -> tuple[bytes, ...]:
+        """In the order in which they were read first."""
+        return tuple(self._by_kid)
+
     def by_hash(self, digest: bytes) -> Announced | None:
         return self._by_hash.get(digest)
 

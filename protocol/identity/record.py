@@ -18,7 +18,6 @@ from kveil.protocol.identity.regrant import Regrant
 from kveil.protocol.identity.signing import MAX_REALM, MAX_RECORD, RecordType, Signed, read_signed, sign
 from kveil.protocol.identity.wrapping import recipients_hash
 
-CONTROL_TOPIC: Final = "_kveil.control"
 VERSION: Final = 1
 _HEAD: Final = 2  # version and type
 

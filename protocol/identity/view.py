@@ -67,6 +67,10 @@ class View(Fold):
         """Who gets the topic's keys, ascending by id."""
         return self._members.recipients(topic, self.checkpoint, now)
 
+    def kids(self) -> tuple[bytes, ...]:
+        """All that were announced, whether that counts or not: for keepers."""
+        return self._chains.kids()
+
     def announcements(self, kid: bytes) -> tuple[Judged, ...]:
         """All with this kid, those that count first. An insider may name another's: its key then isn't the kid's."""
         judged = (self._judged(one) for one in self._chains.of_kid(kid))

@@ -14,6 +14,7 @@ COMMANDS: Final = (
     "producer",
     "consumer",
     "keys",
+    "keeper",
     "users",
     "authority",
     "enroll",

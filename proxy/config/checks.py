@@ -12,6 +12,7 @@ from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.listener_checks import LISTENER_CHECKS, Check, reason_of
 from kveil.proxy.config.models import TopicRule, Upstream, UpstreamTls
 from kveil.proxy.config.record_key_checks import check_record_keys
+from kveil.proxy.config.values import TOPIC_PLACE
 
 _DESCRIBED: Final = frozenset({KeyService.VAULT, KeyService.GCP, KeyService.AZURE, KeyService.PKCS11})
 
@@ -94,6 +95,18 @@ def _check_key_services(keys: Keys, topics: tuple[TopicRule, ...]) -> Iterator[P
             )
 
 
+def _check_identities(keys: Keys, topics: tuple[TopicRule, ...]) -> Iterator[Problem]:
+    """Identities have one key a topic, which has the topic's name."""
+    named = [("keys.default", keys.default)]
+    for place, rule in enumerate(topics):
+        named += [(f"topics[{place}].key", rule.key)] if rule.key is not None else []
+        named += [(f"topics[{place}].accept_keys", name) for name in rule.accept_keys]
+    for where, name in named:
+        if (name.provider or keys.service) is KeyService.IDENTITIES and name.name != TOPIC_PLACE:
+            text = f"{name}: with identities each topic has the one key of its name: write identities:{TOPIC_PLACE}"
+            yield Problem(path=where, text=text)
+
+
 def _check_workers(workers: int) -> Iterator[Problem]:
     if workers > 1 and not (hasattr(os, "fork") and hasattr(socket, "send_fds")):
         yield Problem(path="workers", text="this system can't hand sockets to processes of one program: leave it at 1")
@@ -106,5 +119,6 @@ _CHECKS: Final[tuple[tuple[tuple[str, ...], Check], ...]] = (
     (("topics",), _check_rules),
     (("keys", "topics"), _check_key_services),
     (("keys", "topics"), check_record_keys),
+    (("keys", "topics"), _check_identities),
     (("workers",), _check_workers),
 )
