@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kveil.protocol.envelope import registry
-from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.kafka.api_table import API_TABLE
 from kveil.protocol.kafka.framing import KeptBuffers
 from kveil.protocol.kafka.headers import RequestHeader
@@ -18,7 +17,7 @@ from kveil.proxy.admin.metrics import Metrics
 from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Direction, Settings
 from kveil.proxy.keys.record_keys import RecordKeys
-from kveil.proxy.keys.ring import KeyRing
+from kveil.proxy.keys.ring import KeyRing, KeySurvey
 from kveil.proxy.listener_login import ListenerLogin
 from kveil.proxy.login import ClientSasl, Login, client_sasl
 from kveil.proxy.needs import HidingKeyNeed, OpeningKeyNeed
@@ -26,8 +25,10 @@ from kveil.proxy.policy import OWN_PRINCIPAL, Policy, Use
 from kveil.proxy.sequences import RefusedSequences
 from kveil.proxy.topics import SettingsCache, TopicNames
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what few need is loaded where it is used
+    from kveil.proxy.keys.announced import AnnouncedKeys
     from kveil.proxy.tracing.spans import Tracer
+
 
 _SHOWN = 100
 """Characters of a client's id that are worth a place in each of its log lines."""
@@ -46,6 +47,8 @@ class Shared:
     keys: KeyRing
     record_keys: RecordKeys | None = None
     """None where no rule gives record keys epoch keys of their own."""
+    announced_keys: "AnnouncedKeys | None" = None
+    """None where no rule names keys of identities."""
     brokers: Brokers
     topic_names: TopicNames
     topic_settings: SettingsCache
@@ -59,11 +62,31 @@ class Shared:
     unix_time: Callable[[], float]
     """The time of day, in seconds since 1970."""
 
-    def keys_for(self, block: KeyBlock) -> KeyRing | RecordKeys:
-        """Who knows the epoch key that a key block speaks of."""
-        if block.provider == registry.KEY_TOPIC and self.record_keys is not None:
+    def keys_for(self, provider: int) -> "KeyRing | RecordKeys | AnnouncedKeys":
+        """Who knows the epoch keys that envelopes have of a provider."""
+        if provider == registry.KEY_TOPIC and self.record_keys is not None:
             return self.record_keys
+        return self.sealing_keys(provider)
+
+    def sealing_keys(self, provider: int) -> "KeyRing | AnnouncedKeys":
+        """Who makes the epoch keys of a rule's provider."""
+        if provider == registry.ANNOUNCED and self.announced_keys is not None:
+            return self.announced_keys
         return self.keys
+
+    @property
+    def seals(self) -> bool:
+        """Whether any listener takes what clients produce."""
+        return any(listener.direction is not Direction.CONSUME for listener in self.settings.listeners)
+
+    def survey_keys(self) -> KeySurvey:
+        """What is held of epoch keys, whoever made them."""
+        held = self.keys.survey()
+        if self.announced_keys is None:
+            return held
+        more = self.announced_keys.survey()
+        epochs = {**held.epochs, **more.epochs}
+        return KeySurvey(epochs, opened=held.opened + more.opened, refused=held.refused + more.refused)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from kveil.protocol.envelope import registry
 from kveil.protocol.envelope.key_topic import KEY_TOPIC
+from kveil.protocol.identity import CONTROL_TOPIC
 from kveil.proxy.config import (
     TOPIC_PLACE,
     Compress,
@@ -56,6 +57,7 @@ PROVIDER_IDS: Final[Mapping[KeyService, int]] = MappingProxyType(
         KeyService.GCP: registry.GOOGLE_KMS,
         KeyService.AZURE: registry.AZURE_KEY_VAULT,
         KeyService.PKCS11: registry.PKCS11,
+        KeyService.IDENTITIES: registry.ANNOUNCED,
         KeyService.MODULE: registry.PRIVATE_USE,
     }
 )
@@ -183,10 +185,17 @@ class Policy:
         names = [self._keys.default, *(name for rule in self._rules for name in (rule.key, *rule.accept_keys) if name)]
         return frozenset({self._keys.service, *(name.provider for name in names if name.provider)})
 
+    @property
+    def any_identities(self) -> bool:
+        """Whether any rule names keys of identities: the control topic is read then, and written."""
+        return KeyService.IDENTITIES in self.services
+
     def matched_by(self, topic: str) -> str:
         """What decided for `topic`, in words for people."""
         if topic == KEY_TOPIC and self.any_record_keys:
             return "the key topic: for the proxy alone"
+        if topic == CONTROL_TOPIC and self.any_identities:
+            return "the control topic: for the proxy alone"
         for place, rule in enumerate(self._rules):
             if fnmatchcase(topic, rule.match):
                 return f"topics[{place}] {rule.match}"
@@ -205,7 +214,7 @@ class Policy:
         return rule
 
     def _configured(self, topic: str) -> Rule:
-        if topic == KEY_TOPIC and self.any_record_keys:
+        if (topic == KEY_TOPIC and self.any_record_keys) or (topic == CONTROL_TOPIC and self.any_identities):
             own = self._compiled(TopicRule(match="*", seal=Seal.NONE), topic)
             return replace(own, producers=_ITSELF, consumers=_ITSELF)
         for rule in self._rules:

@@ -142,7 +142,7 @@ def make_fresh(shared: Shared, settings: Settings, *, tries_keys: bool) -> Fresh
 
 def _is_other_ring(shared: Shared, settings: Settings, policy: Policy) -> bool:
     """Whether it takes another key ring. Raises KeySetupError if the key file can't be used, or isn't of this realm."""
-    realm = open_realm(settings)
+    realm = open_realm(settings, policy)
     if realm.name != shared.keys.realm:
         msg = f"these keys belong to the realm {realm.name}, and the proxy runs for {shared.keys.realm}: restart it"
         raise KeySetupError(msg)
@@ -167,6 +167,8 @@ def put_in_place(shared: Shared, fresh: Fresh) -> KeyRing | None:
         shared.keys.reload()
     else:
         retired, shared.keys = shared.keys, fresh.keys
+    if shared.announced_keys is not None:
+        shared.announced_keys.reload()
     shared.settings, shared.policy = fresh.settings, fresh.policy
     shared.awaited_keys.clear()  # each by a rule that may not hold any more
     shared.topic_settings.live(fresh.settings.limits.topic_settings_seconds)

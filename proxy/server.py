@@ -24,7 +24,8 @@ from kveil.proxy.admin.survey import Survey
 from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Settings
 from kveil.proxy.context import Connection, Shared
-from kveil.proxy.keys.opening import open_key_ring, open_record_keys
+from kveil.proxy.keys.errors import KeyUnavailable
+from kveil.proxy.keys.opening import open_announced_keys, open_key_ring, open_record_keys
 from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.net.accepting import Accepting, Take
 from kveil.proxy.net.admin_socket import bind_admin
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from kveil.proxy.net.audit_topic import AuditTopic
 
 _log = log.get_logger(__name__)
+
+BEGIN_SECONDS = 10.0
+"""How long a start waits for the control topic. What can't be known by then is found out when a key is needed."""
 
 _T = TypeVar("_T")
 
@@ -132,6 +136,7 @@ def share(settings: Settings, open_ring: Callable[[Settings, Policy, Metrics], K
         metrics=metrics,
         keys=keys,
         record_keys=open_record_keys(settings, policy, keys),
+        announced_keys=open_announced_keys(settings, policy),
         brokers=Brokers(),
         budget=BufferBudget(settings.limits.buffered_bytes // settings.workers),
         topic_names=TopicNames(),
@@ -198,6 +203,7 @@ class Server:
         """Serve until told to stop, then drain.
 
         :raises ConfigError: a port is taken, or the audit is required and can't be had.
+        :raises KeySetupError: what this node's identity must remember was rolled back.
         """
         try:
             async with self._trail.recording(self._audit_topic(), self._seconds_left):
@@ -215,13 +221,10 @@ class Server:
                 await self._tracer.close()
 
     async def _serve(self, source: Source) -> None:
-        source.start(self.take)
-        self.survey.start()
         async with AsyncExitStack() as stack:
-            if self._shared.record_keys is not None:
-                from kveil.proxy.net.following import following  # a client of the cluster's, which few need
-
-                await stack.enter_async_context(following(self._shared, self._shared.record_keys))
+            await self._follow_topics(stack)
+            source.start(self.take)
+            self.survey.start()
             gc.freeze()  # what start-up made stays: the garbage collector is not to look at it
             await self._stopping.wait()
             self._drained_by = self._shared.now() + self._shared.settings.limits.drain_seconds
@@ -240,6 +243,23 @@ class Server:
     def _seconds_left(self) -> float:
         """How long the end may take: none where nothing was served."""
         return 0.0 if self._drained_by is None else max(0.0, self._drained_by - self._shared.now()) + AUDIT_SECONDS
+
+    async def _follow_topics(self, stack: AsyncExitStack) -> None:
+        """Follow the proxy's own topics, if any rule needs them."""
+        record_keys, announced_keys = self._shared.record_keys, self._shared.announced_keys
+        if record_keys is None and announced_keys is None:
+            return
+        from kveil.proxy.net.following import following, following_announced  # a client of the cluster's, for few
+
+        if record_keys is not None:
+            await stack.enter_async_context(following(self._shared, record_keys))
+        if announced_keys is not None:
+            await stack.enter_async_context(following_announced(self._shared, announced_keys))
+            try:
+                async with asyncio.timeout(BEGIN_SECONDS):
+                    await announced_keys.begin(seals=self._shared.seals)
+            except (KeyUnavailable, TimeoutError) as error:
+                _log.warning("control_topic_unread", reason=str(error) or "the cluster doesn't answer")
 
     def stop(self) -> None:
         """End `run`."""

@@ -12,7 +12,8 @@ LONGEST = 400
 
 HOMES = {
     "kio": {"protocol/kafka"},
-    "cryptography": {"protocol/envelope/crypto.py"},
+    "cryptography": {"protocol/envelope/crypto.py", "protocol/identity/crypto.py"},
+    "cbor2": {"protocol/identity/cbor.py"},
     "crc32c": {"protocol/kafka/record_batch.py", "proxy/keys/providers/gcp.py"},
     "cramjam": {"protocol/kafka/compression.py"},
     "opentelemetry": {"proxy/tracing"},

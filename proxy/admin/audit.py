@@ -35,6 +35,15 @@ AuditType = Literal[
     "batch.refused",  # a stored batch was changed, forged, or isn't for this reader; subject: topic/partition
     "config.changed",  # a reload has put other settings in force; subject: settings, or log.level
     "key.added",  # a key was made in the key file; subject: key
+    "authority.created",  # a realm began; subject: realm
+    "authority.restored",  # an authority took over from the topic what its backup hadn't; subject: realm
+    "identity.enrolled",  # this node became a member of a realm; subject: its name
+    "identity.granted",  # a member came to be, or may do more; subject: its name
+    "identity.renewed",  # a member's credential got a later end; subject: its name
+    "identity.revoked",  # a member isn't one any more; subject: its name
+    "ticket.issued",  # whoever has it first becomes a member; subject: ticket
+    "ticket.redeemed",  # a node became a member by it; subject: ticket
+    "ticket.refused",  # a node came with it and got nothing; subject: ticket
     "key.created",  # an epoch key was made and wrapped; subject: topic
     "key.destroyed",  # a key or one of its versions was taken out of the key file for ever; subject: key
     "key.erased",  # the epoch keys of a record key are not to be used again; subject: topic
@@ -49,6 +58,8 @@ AuditType = Literal[
     "records.skipped",  # an operator's `skip` was applied; subject: topic/partition
     "topic.limit_raised",  # a topic's max.message.bytes was raised, as its rule says; subject: topic
     "topic.copied_plain",  # a sealed topic's records were copied into a plain one, as told; subject: the plain topic
+    "key.regranted",  # a keeper handed an epoch key on; subject: topic
+    "identity.alarm",  # the control topic isn't as it must be; subject: a member, or the realm
     "topic.renamed",  # the broker gave a topic id a second name, which was refused; subject: the second name
     "user.added",  # the users file has another user; subject: user
     "user.changed",  # a user has another password; subject: user

@@ -115,6 +115,28 @@ FAMILIES: Final = (
         "kveil_audit_waiting", _GAUGE, ("sink",), "Audit events that a sink has not taken yet: stdout, file, topic."
     ),
     Family("kveil_audit_lost_total", _COUNTER, ("sink",), "Audit events that found no room, and reach the sink never."),
+    Family(
+        "kveil_control_records_total",
+        _COUNTER,
+        ("outcome",),
+        "Records of the control topic, by what became of them: taken, known, waiting, passed or refused.",
+    ),
+    Family("kveil_announcements_total", _COUNTER, (), "Epoch keys that were announced on the control topic."),
+    Family("kveil_identity_alarms", _GAUGE, ("kind",), "What is wrong with the control topic now, by kind.", max),
+    Family(
+        "kveil_checkpoint_expiry_timestamp_seconds",
+        _GAUGE,
+        (),
+        "When the newest checkpoint expires, as Unix time. Then nothing is sealed with keys of identities.",
+        min,
+    ),
+    Family(
+        "kveil_credential_expiry_timestamp_seconds",
+        _GAUGE,
+        (),
+        "When this node's credential expires, as Unix time. It must have another one by then.",
+        min,
+    ),
     Family("kveil_cpu_seconds_total", _COUNTER, (), "Processor time that was used."),
 )
 

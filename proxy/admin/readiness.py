@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from kveil.proxy.admin.audit_trail import Trail
 from kveil.proxy.admin.metrics import Metrics
+from kveil.proxy.config import KeyService
 from kveil.proxy.context import Shared
 from kveil.proxy.errors import QuestionFailed
 from kveil.proxy.keys.errors import KeyUnavailable
@@ -52,6 +53,10 @@ class Readiness:
         providers = self._shared.keys.providers.values()
         names = ["upstream", *(f"keys: {SERVICES[provider.id]}" for provider in providers)]
         reasons = await asyncio.gather(self._upstream_reason(), *map(_keys_reason, providers))
+        announced = self._shared.announced_keys
+        if announced is not None:
+            names.append(f"keys: {KeyService.IDENTITIES}")
+            reasons.append(announced.trouble(seals=self._shared.seals))
         checks = {
             name: {"ok": reason is None, **({} if reason is None else {"reason": reason})}
             for name, reason in zip(names, reasons, strict=True)

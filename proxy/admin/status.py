@@ -24,7 +24,7 @@ def status_of(survey: Survey) -> dict[str, Any]:
 def _topics(survey: Survey) -> Iterator[dict[str, Any]]:
     """Yield the topics that had traffic, and with what they are sealed now."""
     shared = survey.shared
-    now, epochs = shared.now(), shared.keys.survey().epochs
+    now, epochs = shared.now(), shared.survey_keys().epochs
     for topic, _ in sorted(shared.metrics.topics.items(), key=lambda item: -_nbytes(item[1]))[:MOST]:
         if topic == OTHER_TOPICS:
             continue

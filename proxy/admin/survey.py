@@ -1,16 +1,21 @@
 """What a process can tell of itself now: its counters, and what is looked up only when somebody asks."""
 
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from kveil.protocol.identity.alarms import AlarmKind
 from kveil.proxy.admin.audit_trail import Trail
 from kveil.proxy.admin.certificates import expiry_of
 from kveil.proxy.admin.lag import LoopLag
 from kveil.proxy.admin.metrics import sample_name
 from kveil.proxy.context import Connection, Shared
 from kveil.proxy.credentials import Credentials
+
+if TYPE_CHECKING:
+    from kveil.proxy.keys.announced import AnnouncedKeys
 
 
 class Served(Protocol):
@@ -62,7 +67,7 @@ class Survey:
 
     def _gauges(self) -> dict[str, float]:
         shared = self.shared
-        keys = shared.keys.survey()
+        keys = shared.survey_keys()
         sizes = {
             "opened_keys": keys.opened,
             "epoch_keys": len(keys.epochs),
@@ -77,6 +82,8 @@ class Survey:
             "kveil_cpu_seconds_total": time.process_time(),
             **shared.metrics.reloads.samples(),
         }
+        if shared.announced_keys is not None:
+            found |= _identity_gauges(shared.announced_keys)
         for certificate, path in _certificates(shared):
             expiry = expiry_of(path)
             if expiry is not None:
@@ -85,6 +92,21 @@ class Survey:
         if token_until is not None:
             found["kveil_token_expiry_timestamp_seconds"] = shared.unix_time() + token_until - shared.now()
         return found
+
+
+def _identity_gauges(keys: "AnnouncedKeys") -> dict[str, float]:
+    control = keys.control
+    alarms = Counter(alarm.kind for alarm in control.alarms)
+    found: dict[str, float] = {"kveil_announcements_total": keys.announcements}
+    for outcome, count in control.outcomes.items():
+        found[sample_name("kveil_control_records_total", outcome=outcome)] = count
+    for kind in AlarmKind:
+        found[sample_name("kveil_identity_alarms", kind=kind)] = alarms[kind]
+    if (checkpoint := control.view.checkpoint) is not None:
+        found["kveil_checkpoint_expiry_timestamp_seconds"] = checkpoint.expires
+    if (listed := control.view.live().get(control.me)) is not None:
+        found["kveil_credential_expiry_timestamp_seconds"] = listed.credential.expires
+    return found
 
 
 def _certificates(shared: Shared) -> Iterator[tuple[str, Path]]:

@@ -178,7 +178,8 @@ class FetchedRecords:
         """
         kid, block = place
         try:
-            key = self._connection.shared.keys_for(block).opening_key(self._topic, kid, block, self._rule)
+            keys = self._connection.shared.keys_for(block.provider)
+            key = keys.opening_key(self._topic, kid, block, self._rule)
         except KeyErased as error:
             if not self._rule.null_erased or isinstance(batch.sealed, SealedBatch):
                 raise

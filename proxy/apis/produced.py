@@ -38,7 +38,7 @@ def seal_batch(
             raise Refused(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, reason)
         if sealing.settings is not None and sealing.mode is Mode.BATCH:
             check_timestamps(batch, header, sealing.settings, int(connection.shared.unix_time() * 1000))
-        connection.shared.keys.note_use(sealing.key, len(batch))
+        connection.shared.sealing_keys(sealing.rule.key.provider).note_use(sealing.key, len(batch))
         size = len(batch)
         pieces = _seal_to_fit(batch, header, sealing, partition=partition, produce_version=produce_version)
         connection.shared.metrics.count_sealed(sealing.topic, header.record_count, size)

@@ -57,7 +57,7 @@ def find_sealing(
         if rule.mode is Mode.AUTO:
             return _unread(topic, failures[need])
     mode = sealing_mode(rule.mode, settings)
-    key = shared.keys.sealing_key(topic, rule, now)
+    key = shared.sealing_keys(rule.key.provider).sealing_key(topic, rule, now)
     if key is None:
         key_need = SealingKeyNeed(topic, rule)
         return _no_key(failures[key_need]) if key_need in failures else key_need

@@ -103,7 +103,8 @@ class ShareFetch(Exchange):
         try:
             if isinstance(need, HidingKeyNeed):
                 return shared.keys.hiding_key(need.topic) is None
-            return shared.keys_for(need.block).opening_key(need.topic, need.kid, need.block, need.rule) is None
+            keys = shared.keys_for(need.block.provider)
+            return keys.opening_key(need.topic, need.kid, need.block, need.rule) is None
         except KeyDenied:
             return True
         except KeyRefused:  # which is for the records' own answer to say

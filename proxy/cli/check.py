@@ -143,6 +143,8 @@ def _keys_place(settings: "Settings") -> str:
     from kveil.proxy.config import KeyService
 
     keys = settings.keys
+    if keys.service is KeyService.IDENTITIES:
+        return f"{keys.provider}, this one's in {settings.identity.path}"
     return str(keys.path) if keys.service is KeyService.KEYFILE else keys.provider
 
 

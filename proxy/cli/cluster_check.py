@@ -68,7 +68,7 @@ async def _look(settings: Settings, policy: Policy, named: Sequence[str]) -> tup
 def _problem(policy: Policy, topic: str, keys: _Keys) -> str | None:
     """Why the topic can't be sealed, None if it can or is plain."""
     rule = policy.rule_for(topic)
-    said = keys[rule.key] if rule.seal else None
+    said = keys.get(rule.key) if rule.seal else None
     return said if isinstance(said, str) else None
 
 

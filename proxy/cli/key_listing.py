@@ -18,7 +18,7 @@ def list_all(settings: Settings) -> dict[str, Any]:
     path = settings.keys.path
     has_file = settings.keys.service is KeyService.KEYFILE or path.exists()
     content = read_key_file(path)[0] if has_file else None
-    services = policy.services - {KeyService.KEYFILE}
+    services = policy.services - {KeyService.KEYFILE, KeyService.IDENTITIES}
     elsewhere = asyncio.run(_describe(settings, policy, services)) if services else []
     return {
         "path": str(path) if content else None,

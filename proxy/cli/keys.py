@@ -61,7 +61,7 @@ def init(
     settings = _settings(path, config)
     where = settings.keys.path
     realm = _realm(settings, realm)
-    if settings.keys.service is KeyService.KEYFILE:
+    if settings.keys.service in {KeyService.KEYFILE, KeyService.IDENTITIES}:
         content = new_key_file(realm=realm, names=key or (DEFAULT_KEY,))
         with audited("kveil keys init", settings):
             create_key_file(where, content)
@@ -104,12 +104,21 @@ def _keys(path: Path | None, config: Path | None) -> "Keys":
 
 
 def _realm(settings: "Settings", given: str | None) -> str | None:
+    from kveil.proxy.config import KeyService
+    from kveil.proxy.identity.node_files import NodeFiles
     from kveil.proxy.keys.errors import KeySetupError
 
     if given is not None and settings.realm is not None and given != settings.realm:
         msg = f"realm: the configuration says {settings.realm}, and --realm {given}: leave one of them out"
         raise KeySetupError(msg)
-    return settings.realm if given is None else given
+    realm = settings.realm if given is None else given
+    if settings.keys.service is not KeyService.IDENTITIES:
+        return realm
+    member_of = NodeFiles(settings.identity.path).membership().realm
+    if realm not in {None, member_of}:
+        msg = f"realm: {settings.identity.path} belongs to {member_of}, not to {realm}: leave the realm out"
+        raise KeySetupError(msg)
+    return member_of
 
 
 def _new_wrapped(settings: "Settings", realm: str | None, key: str | None) -> "tuple[KeyFile, str]":
@@ -184,13 +193,21 @@ def rotate(
     """Give a key a new version that seals from now on. Older versions stay, and still open."""
     from kveil.proxy.admin.audit import audit
     from kveil.proxy.cli.service_commands import rotation
+    from kveil.proxy.config import KeyService
+    from kveil.proxy.identity.node_files import NodeFiles
     from kveil.proxy.keys.errors import KeySetupError
     from kveil.proxy.keys.keyfile import rotate_key
     from kveil.proxy.keys.keyfile_store import change_key_file
 
     keys = _keys(path, config)
     name_there = options.bare(name)
-    if (service := options.service_of(name, keys)) is not None:
+    service = options.service_of(name, keys)
+    if service is KeyService.IDENTITIES:
+        directory = _settings(path, config).identity.path
+        NodeFiles(directory).rotate()
+        typer.echo(f"Proxies that run with the identity in {directory} begin new epoch keys within seconds.")
+        return
+    if service is not None:
         msg = f"{name_there} is a key of {service}, and is rotated there:\n{rotation(service, name_there, keys)}"
         raise KeySetupError(msg)
     with audited_by_file("kveil keys rotate", config):

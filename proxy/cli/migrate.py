@@ -1,6 +1,7 @@
 """`kveil migrate`: a topic's records into another one: sealed, under other keys, or plain again."""
 
 import json
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -14,6 +15,7 @@ from kveil.proxy.cli.telling import still_at
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import AsyncIterator
 
     from kveil.proxy.config import Settings
     from kveil.proxy.context import Shared
@@ -135,9 +137,22 @@ async def _migrate(shared: "Shared", order: "Order") -> "Outcome":
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, stopping, number)
-    try:
+    async with _keys_at_hand(shared):
         with telling() as teller:
             return await run(shared, order, teller, stopping)
+
+
+@asynccontextmanager
+async def _keys_at_hand(shared: "Shared") -> "AsyncIterator[None]":
+    """Whoever keeps the keys can be asked until the block ends."""
+    from kveil.proxy.net.following import following_announced
+
+    try:
+        if shared.announced_keys is None:
+            yield
+        else:
+            async with following_announced(shared, shared.announced_keys):
+                yield
     finally:
         await shared.keys.close()
 
@@ -158,18 +173,15 @@ async def _dry_run(shared: "Shared", order: "Order", *, as_json: bool) -> int:
     from kveil.proxy.migrate.cluster import EARLIEST, LATEST, connected
     from kveil.proxy.migrate.running import look, preview_groups, try_keys
 
-    try:
-        async with connected(shared) as cluster:
-            plan = await look(cluster, shared, order)
-            await try_keys(cluster, shared, plan, order)
-            ends = await cluster.offsets(plan.source, LATEST)
-            begins = await cluster.offsets(plan.source, EARLIEST)
-            begins |= {each: state.position for each, state in (plan.states or {}).items()}
-            left = sum(max(0, end - begins[each]) for each, end in ends.items())
-            found = describe(shared.policy, order, plan, left, await cluster.sizes(plan.source))
-            found |= describe_groups(order, plan, await preview_groups(cluster, plan, order))
-    finally:
-        await shared.keys.close()
+    async with _keys_at_hand(shared), connected(shared) as cluster:
+        plan = await look(cluster, shared, order)
+        await try_keys(cluster, shared, plan, order)
+        ends = await cluster.offsets(plan.source, LATEST)
+        begins = await cluster.offsets(plan.source, EARLIEST)
+        begins |= {each: state.position for each, state in (plan.states or {}).items()}
+        left = sum(max(0, end - begins[each]) for each, end in ends.items())
+        found = describe(shared.policy, order, plan, left, await cluster.sizes(plan.source))
+        found |= describe_groups(order, plan, await preview_groups(cluster, plan, order))
     typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(f"{name}: {text}" for name, text in found.items()))
     return 0
 

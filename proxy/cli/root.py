@@ -15,7 +15,12 @@ COMMANDS: Final = (
     "producer",
     "consumer",
     "keys",
+    "keeper",
     "users",
+    "authority",
+    "enroll",
+    "identity",
+    "who-can-read",
     "check",
     "inspect",
     "health",
@@ -29,7 +34,8 @@ COMMANDS: Final = (
 )
 
 
-def _module(command: str) -> str:
+def module_of(command: str) -> str:
+    """Where a command is."""
     return f"{__package__}.{command.replace('-', '_')}"
 
 
@@ -38,13 +44,13 @@ class LazyGroup(TyperGroup):
 
     def list_commands(self, _ctx: object) -> list[str]:
         """Every command, in the order in which a newcomer needs them."""
-        return [name for name in COMMANDS if find_spec(_module(name))]
+        return [name for name in COMMANDS if find_spec(module_of(name))]
 
     def get_command(self, ctx: object, cmd_name: str) -> Any:
         """The command of that name, or None."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        command = get_command(import_module(_module(cmd_name)).app)
+        command = get_command(import_module(module_of(cmd_name)).app)
         command.name = cmd_name
         return command
 

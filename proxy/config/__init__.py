@@ -27,6 +27,7 @@ from kveil.proxy.config.choices import (
     Timestamps,
 )
 from kveil.proxy.config.errors import ConfigError, Problem
+from kveil.proxy.config.identity import Identity
 from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.layers import Override
 from kveil.proxy.config.listeners import Listener, ListenerSasl, ListenerTls
@@ -66,6 +67,7 @@ __all__ = [
     "Fit",
     "ForwardProxy",
     "HostPort",
+    "Identity",
     "KeyName",
     "KeyPer",
     "KeyService",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from kveil.proxy.config.choices import KeyPer
+from kveil.proxy.config.choices import KeyPer, KeyService
 from kveil.proxy.config.errors import Problem
 from kveil.proxy.config.models import Settings
 
@@ -16,8 +16,8 @@ MAY_CHANGE: Final = re.compile(
 )
 # Whether somebody logs in, and who is believed, hold for a connection from its first frame to its last.
 _STAYS: Final = re.compile(r"(upstream\.sasl|listeners\[\d+\]\.tls\.client_ca)$")
-# What record keys' own store was made with.
-_OF_RECORD_KEYS: Final = re.compile(r"keys(?!\w)|limits\.(epoch_key_hours|opened_keys|refused_key_seconds)$")
+# What those keys were made with that live on a topic of the proxy's own.
+_OF_OWN_TOPICS: Final = re.compile(r"keys(?!\w)|limits\.(epoch_key_hours|opened_keys|refused_key_seconds)$")
 _RESTART: Final = "can't change while the proxy runs: restart it to take this up, or put the old value back"
 
 
@@ -28,20 +28,25 @@ def changed_paths(old: Settings, new: Settings) -> tuple[str, ...]:
 
 def restart_problems(old: Settings, new: Settings) -> list[Problem]:
     """Every change that a running proxy can't take up."""
-    stays = [_STAYS, _OF_RECORD_KEYS] if _has_record_keys(old) else [_STAYS]
+    stays = [_STAYS, _OF_OWN_TOPICS] if any(_own_topics(old)) else [_STAYS]
     found = [
         Problem(path=path, text=_RESTART)
         for path in changed_paths(old, new)
         if not MAY_CHANGE.match(path) or any(pattern.match(path) for pattern in stays)
     ]
-    if _has_record_keys(old) != _has_record_keys(new):
-        text = f"the first rule with key_per: record_key, and the last one's going, {_RESTART}"
+    if _own_topics(old) != _own_topics(new):
+        text = f"the first rule with key_per: record_key or keys of identities, and the last one's going, {_RESTART}"
         found.append(Problem(path="topics", text=text))
     return found
 
 
-def _has_record_keys(settings: Settings) -> bool:
-    return any(rule.key_per is KeyPer.RECORD_KEY for rule in settings.topics)
+def _own_topics(settings: Settings) -> tuple[bool, bool]:
+    """Whether record keys have keys, and whether identities do: each has a topic that is followed from the start."""
+    named = [name for rule in settings.topics for name in (rule.key, *rule.accept_keys) if name]
+    return (
+        any(rule.key_per is KeyPer.RECORD_KEY for rule in settings.topics),
+        KeyService.IDENTITIES in {settings.keys.service, *(name.provider for name in (settings.keys.default, *named))},
+    )
 
 
 def _differences(old: Any, new: Any, path: str) -> Iterator[str]:

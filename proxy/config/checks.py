@@ -14,6 +14,7 @@ from kveil.proxy.config.listener_checks import LISTENER_CHECKS, Check, reason_of
 from kveil.proxy.config.record_key_checks import check_record_keys
 from kveil.proxy.config.topic_rules import TopicRule
 from kveil.proxy.config.upstream import Upstream, UpstreamTls
+from kveil.proxy.config.values import TOPIC_PLACE
 
 _TAKEN: Final = frozenset(
     {"_kveil.keys", "__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"}
@@ -104,6 +105,18 @@ def _check_audit_topic(audit: Audit) -> Iterator[Problem]:
         yield Problem(path="audit.topic", text=f"{audit.topic} has a purpose of its own: name another topic")
 
 
+def _check_identities(keys: Keys, topics: tuple[TopicRule, ...]) -> Iterator[Problem]:
+    """Identities have one key a topic, which has the topic's name."""
+    named = [("keys.default", keys.default)]
+    for place, rule in enumerate(topics):
+        named += [(f"topics[{place}].key", rule.key)] if rule.key is not None else []
+        named += [(f"topics[{place}].accept_keys", name) for name in rule.accept_keys]
+    for where, name in named:
+        if (name.provider or keys.service) is KeyService.IDENTITIES and name.name != TOPIC_PLACE:
+            text = f"{name}: with identities each topic has the one key of its name: write identities:{TOPIC_PLACE}"
+            yield Problem(path=where, text=text)
+
+
 def _check_workers(workers: int) -> Iterator[Problem]:
     if workers > 1 and not (hasattr(os, "fork") and hasattr(socket, "send_fds")):
         yield Problem(path="workers", text="this system can't hand sockets to processes of one program: leave it at 1")
@@ -117,5 +130,6 @@ _CHECKS: Final[tuple[tuple[tuple[str, ...], Check], ...]] = (
     (("keys", "topics"), _check_key_services),
     (("keys", "topics"), check_record_keys),
     (("audit",), _check_audit_topic),
+    (("keys", "topics"), _check_identities),
     (("workers",), _check_workers),
 )

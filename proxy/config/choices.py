@@ -27,7 +27,9 @@ class SaslMechanism(StrEnum):
 
 
 class KeyService(StrEnum):
-    """Who keeps key-encryption keys. Each has a section of this name below `keys`, but for `keyfile`: keys.path."""
+    """Who keeps key-encryption keys. Each has a section of this name below `keys`, but for `keyfile`: keys.path, and
+    for `identities`, which have none: epoch keys are wrapped for each reader. Theirs is the section `identity`.
+    """
 
     KEYFILE = "keyfile"
     VAULT = "vault"  # HashiCorp Vault's or OpenBao's transit
@@ -35,6 +37,7 @@ class KeyService(StrEnum):
     GCP = "gcp"
     AZURE = "azure"
     PKCS11 = "pkcs11"
+    IDENTITIES = "identities"
     MODULE = "module"  # the class that keys.provider names
 
 

@@ -2,9 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from kveil.proxy.config import limits
 from kveil.proxy.config.choices import KeyService
@@ -12,7 +12,7 @@ from kveil.proxy.config.fields import KeyReference
 from kveil.proxy.config.key_services import Aws, Azure, Gcp, Pkcs11, Vault
 from kveil.proxy.config.paths import default_key_path
 from kveil.proxy.config.section import Section as _Model
-from kveil.proxy.config.values import KeyName
+from kveil.proxy.config.values import TOPIC_PLACE, KeyName
 
 DEFAULT_KEY: Final = "default"
 _CLASS: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
@@ -59,6 +59,14 @@ class Keys(_Model):
     again at each use."""
     call_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = limits.KEY_CALL_TIMEOUT_SECONDS
     """Deadline of one try of a call to a key service. There are three."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _identities_name_topics(cls, value: Any) -> Any:
+        """With identities there is one key a topic, and no other."""
+        if isinstance(value, dict) and value.get("provider") == KeyService.IDENTITIES and value.get("default") is None:
+            return {**value, "default": TOPIC_PLACE}
+        return value
 
     @property
     def service(self) -> KeyService:

@@ -20,7 +20,7 @@ from kveil.proxy.config.models import Admin, Settings
 from kveil.proxy.config.placeholders import is_within, problem_of, unfilled
 from kveil.proxy.config.problems import dotted, problems_of, unknown_key, with_origin
 
-_ABOUT_KEYS: Final = ("realm", "keys", "topics", "presets", "audit")
+_ABOUT_KEYS: Final = ("realm", "keys", "identity", "topics", "presets", "audit")
 
 
 def load(

@@ -8,6 +8,7 @@ from kveil.proxy.config import limits
 from kveil.proxy.config.audit import Audit
 from kveil.proxy.config.choices import LogFormat, LogLevel, Preset
 from kveil.proxy.config.fields import Address, AddressGroup, GroupName, Name, SkippedRange, SocketPath, list_or_commas
+from kveil.proxy.config.identity import Identity
 from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.listeners import Listener, NodeId, Port
 from kveil.proxy.config.section import Section as _Model
@@ -105,6 +106,8 @@ class Settings(_Model):
     """Name of the deployment that the keys belong to. Without it, what the key file says; if given, it must be the
     same. With a key service and no file made by `kveil keys init`, it is needed."""
     keys: Keys = Field(default_factory=Keys)
+    identity: Identity = Field(default_factory=Identity)
+    """Where this node's own identity is, for keys of the provider `identities`."""
     topics: tuple[TopicRule, ...] = ()
     presets: Annotated[tuple[Preset, ...], list_or_commas] = ()
     """Topics left plain on purpose: `connect` (connect-configs, connect-offsets, connect-status), `schema-registry`

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from kveil.proxy.config.choices import Erased, KeyPer, Mode, Seal
+from kveil.proxy.config.choices import Erased, KeyPer, KeyService, Mode, Seal
 from kveil.proxy.config.errors import Problem
 from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.topic_rules import TopicRule
@@ -23,6 +23,10 @@ def check_record_keys(keys: Keys, topics: tuple[TopicRule, ...]) -> Iterator[Pro
             text = "can't be had with key_per: record_key: a mirror has no epoch keys of its own"
             yield Problem(path=f"topics[{place}].sealed_as", text=text)
         for name in (rule.key or keys.default, *rule.accept_keys):
+            if (name.provider or keys.service) is KeyService.IDENTITIES:
+                text = "can't be had with keys of identities: they wrap no epoch key that could be erased"
+                yield Problem(path=f"topics[{place}].key_per", text=text)
+                continue
             other = next((where for where, used in _others(keys, topics) if _may_be_same(keys, name, used)), None)
             if other is not None:
                 text = (

@@ -3,6 +3,7 @@
     identity.json      the private keys, made once
     membership.json    the realm, and the authority's fingerprint
     checkpoint.json    the newest checkpoint that was seen: its number only grows
+    rotation.json      replaced when new epochs are asked for; it says nothing
     chain-N.json       the last announcement of one process's chain, to be written again if the cluster lost it
 
 All are private and written as a whole. A node without its checkpoint can't tell a cluster that shows it old records
@@ -19,13 +20,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from kveil.proxy.identity.errors import IdentityError
-from kveil.proxy.private_file import PrivateFile
+from kveil.proxy.private_file import PrivateFile, Stamp, stamp_of
 
 # The largest is a chain's last announcement, of at most a megabyte, in base64.
 _MOST_BYTES: Final = 2 * 1024 * 1024
 _VERSION: Final = 1
 # Processes of one identity on one host: workers, and several sidecars.
 _CHAINS: Final = 256
+_ROTATION: Final = "rotation.json"
 _HASH_LENGTH: Final = 32
 _CHAIN_LENGTH: Final = 16
 
@@ -106,6 +108,15 @@ class NodeFiles:
             if mark.number > self.mark().number:
                 file.replace(_encode(_mark_as_json(mark)))
 
+    def rotate(self) -> None:
+        """Have every process that uses this directory begin new epochs, within seconds."""
+        self.mark()  # so that nothing is written where no node is
+        self._file(_ROTATION).replace(_encode({}))
+
+    def rotation(self) -> Stamp | None:
+        """What changes when new epochs are asked for."""
+        return stamp_of(self.directory / _ROTATION)
+
     def take_chain(self) -> "ChainFile":
         """A chain that no other process has. It is this process's until it ends."""
         for number in range(_CHAINS):
@@ -148,6 +159,11 @@ class ChainFile:
         }
         self._file.replace(_encode(content))
         self.end = end
+
+    @property
+    def path(self) -> Path:
+        """Where it is kept."""
+        return self._file.path
 
     def close(self) -> None:
         """Leave the chain to another process."""

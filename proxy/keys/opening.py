@@ -2,9 +2,10 @@
 
 import asyncio
 import importlib
+import time
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kveil.protocol.envelope.header import KID_LENGTH
 from kveil.protocol.envelope.key_schedule import EPOCH_KEY_LENGTH
@@ -22,6 +23,9 @@ from kveil.proxy.keys.record_keys import RecordKeys
 from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.log import get_logger
 from kveil.proxy.policy import PROVIDER_IDS, KeyRef, Policy
+
+if TYPE_CHECKING:
+    from kveil.proxy.keys.announced import AnnouncedKeys
 
 _log = get_logger(__name__)
 
@@ -50,12 +54,28 @@ def open_record_keys(settings: Settings, policy: Policy, keys: KeyRing) -> Recor
     return RecordKeys(keys, KeyTopicCodec(keys.hiding_secret, realm=keys.realm), settings.limits)
 
 
+def open_announced_keys(settings: Settings, policy: Policy) -> "AnnouncedKeys | None":
+    """The epoch keys of identities, None where no rule names any. Raises KeySetupError."""
+    if not policy.any_identities:
+        return None
+    from kveil.proxy.identity.control import Control
+    from kveil.proxy.identity.node import open_node
+    from kveil.proxy.keys.announced import AnnouncedKeys
+
+    control = Control(open_node(settings.identity), clock=time.monotonic, unix_time=time.time)
+    return AnnouncedKeys(control, settings.limits)
+
+
 def check_keys(settings: Settings, policy: Policy) -> Realm:
     """The realm, if every key that the rules name can be used. With `keys.lazy` none is asked for.
 
     :raises KeySetupError: some can't, with all reasons.
     """
     realm, providers = open_setup(settings, policy)
+    if policy.any_identities:
+        from kveil.proxy.identity.node import open_node
+
+        open_node(settings.identity)
     if not settings.keys.lazy:
         asyncio.run(_check(settings, policy, realm, providers))
     return realm
@@ -63,7 +83,7 @@ def check_keys(settings: Settings, policy: Policy) -> Realm:
 
 def open_setup(settings: Settings, policy: Policy) -> tuple[Realm, Mapping[int, KeyProvider]]:
     """The realm and the providers, if they fit the rules. No key is asked for. Raises KeySetupError."""
-    realm = open_realm(settings)
+    realm = open_realm(settings, policy)
     providers = open_providers(settings, policy)
     check_realm(settings, realm, providers)
     return realm, providers
@@ -86,7 +106,8 @@ def open_provider(service: KeyService, keys: Keys) -> KeyProvider:
 
 def open_providers(settings: Settings, policy: Policy) -> Mapping[int, KeyProvider]:
     """Every provider of which a rule names a key, by their numbers in envelopes. Raises KeySetupError."""
-    return {PROVIDER_IDS[service]: open_provider(service, settings.keys) for service in sorted(policy.services)}
+    services = policy.services - {KeyService.IDENTITIES}  # which have nobody to ask
+    return {PROVIDER_IDS[service]: open_provider(service, settings.keys) for service in sorted(services)}
 
 
 @asynccontextmanager
@@ -100,7 +121,7 @@ async def key_calls(providers: Mapping[int, KeyProvider], keys: Keys) -> AsyncIt
 
 
 async def describe_keys(calls: Mapping[int, KeyCalls], keys: Iterable[KeyRef]) -> dict[KeyRef, KeyDescription | str]:
-    """Each key's versions, or why they can't be told."""
+    """Each key's versions, or why they can't be told. Those of identities have none to tell of, and are left out."""
 
     async def describe(key: KeyRef) -> KeyDescription | str:
         try:
@@ -108,7 +129,7 @@ async def describe_keys(calls: Mapping[int, KeyCalls], keys: Iterable[KeyRef]) -
         except (KeyDenied, KeyUnavailable) as error:
             return str(error)
 
-    wanted = sorted(set(keys))
+    wanted = sorted(key for key in set(keys) if key.provider in calls)
     return dict(zip(wanted, await asyncio.gather(*map(describe, wanted)), strict=True))
 
 

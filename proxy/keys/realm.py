@@ -6,6 +6,7 @@ from kveil.proxy.config import KeyService, Settings
 from kveil.proxy.keys.errors import KeyFileError, KeySetupError
 from kveil.proxy.keys.keyfile import HidingKey, WrappedHidingKey
 from kveil.proxy.keys.keyfile_store import read_key_file
+from kveil.proxy.policy import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,8 +18,10 @@ class Realm:
     """None if none was made: record mode with hidden keys is refused then."""
 
 
-def open_realm(settings: Settings) -> Realm:
-    """The realm that the key file or the settings name. Raises KeySetupError."""
+def open_realm(settings: Settings, policy: Policy) -> Realm:
+    """The realm that this node's membership, the key file or the settings name. Raises KeySetupError."""
+    if policy.any_identities:
+        return _open_membership(settings, policy)
     path = settings.keys.path
     if settings.keys.service is not KeyService.KEYFILE and not path.exists():
         if settings.realm is None:
@@ -36,3 +39,30 @@ def open_realm(settings: Settings) -> Realm:
         )
         raise KeyFileError(msg)
     return Realm(name=content.realm, hiding_key=content.key_hiding_key)
+
+
+def _open_membership(settings: Settings, policy: Policy) -> Realm:
+    """The realm of this node's identity. A key file of that realm may be there too: it has the key-hiding key."""
+    from kveil.proxy.identity.node_files import NodeFiles
+
+    name = NodeFiles(settings.identity.path).membership().realm
+    if settings.realm not in {None, name}:
+        msg = (
+            f"realm: the configuration says {settings.realm}, and the identity in {settings.identity.path} belongs to "
+            f"{name}: leave realm out, or name the right identity.path"
+        )
+        raise KeySetupError(msg)
+    path = settings.keys.path
+    needs_file = KeyService.KEYFILE in policy.services
+    if not needs_file and not path.exists():
+        return Realm(name=name, hiding_key=None)
+    content, _ = read_key_file(path)
+    if content.realm == name:
+        return Realm(name=name, hiding_key=content.key_hiding_key)
+    if needs_file:
+        msg = (
+            f"realm: the identity in {settings.identity.path} belongs to {name}, and the key file {path} to "
+            f"{content.realm}: one process has one realm. `kveil authority init` can be told the name of one"
+        )
+        raise KeyFileError(msg)
+    return Realm(name=name, hiding_key=None)

@@ -137,7 +137,7 @@ async def try_keys(cluster: Cluster, shared: Shared, plan: Plan, order: Order) -
     rule = shared.policy.rule_for(order.dest)
     if rule.seal:
         try:
-            await shared.keys.renew(order.dest, rule)
+            await shared.sealing_keys(rule.key.provider).renew(order.dest, rule)
         except (KeyDenied, KeyUnavailable, KeyRefused) as error:
             raise MigrateError(f"the key of {order.dest} can't be used: {error}") from error
     ends = await cluster.offsets(plan.source, LATEST)

@@ -11,11 +11,11 @@ async def meet_key_need(shared: Shared, need: KeyNeed) -> None:
     """
     match need:
         case SealingKeyNeed():
-            await shared.keys.renew(need.topic, need.rule)
+            await shared.sealing_keys(need.rule.key.provider).renew(need.topic, need.rule)
         case HidingKeyNeed():
             await shared.keys.unwrap_hiding_key()
         case OpeningKeyNeed():
-            keys = shared.keys_for(need.block)
+            keys = shared.keys_for(need.block.provider)
             await keys.unwrap(need.topic, need.partition, need.kid, need.block, need.rule)
         case RecordKeysNeed() if shared.record_keys is not None:
             await shared.record_keys.prepare(need.topic, need.rule, need.record_ids)

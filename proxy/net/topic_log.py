@@ -5,6 +5,7 @@ reader has met it there: the topic's order decides between proxies.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -33,8 +34,8 @@ LEADER_RETRY_SECONDS: Final = 0.1
 _LEADER_TRIES: Final = 20
 # Less than a client waits for the answer to the request that needs it.
 READ_SECONDS: Final = 20.0
-# Entries that are taken without a pause, for which clients wait: some 8 ms.
-_AT_ONCE: Final = 1000
+# For how long records are taken without a pause, for which clients wait.
+_AT_ONCE_SECONDS: Final = 0.008
 
 T = TypeVar("T")
 _log = get_logger(__name__)
@@ -68,6 +69,7 @@ class TopicLog:
         self._reader = reader
         self._position = 0
         self._started = False
+        self._from_start = False
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._writing = asyncio.Lock()
         self._looking = asyncio.Lock()
@@ -109,6 +111,9 @@ class TopicLog:
                 self._started = True
                 self._wake()
             while True:
+                if self._from_start:
+                    self._from_start = False
+                    self._position = await self._topic.find_offset(client, EARLIEST)
                 try:
                     await self._take(await self._topic.fetch(client, self._position))
                 except OffsetOutOfRange:
@@ -124,10 +129,12 @@ class TopicLog:
             return await self._topic.find_leader(client)
 
     async def _take(self, fetched: Fetched) -> None:
-        for number, (offset, key, value) in enumerate(fetched.records):
+        pause_at = time.monotonic() + _AT_ONCE_SECONDS
+        for offset, key, value in fetched.records:
             self._reader.apply(offset, key, value)
-            if number % _AT_ONCE == _AT_ONCE - 1:
+            if time.monotonic() >= pause_at:
                 await asyncio.sleep(0)
+                pause_at = time.monotonic() + _AT_ONCE_SECONDS
         self._position = fetched.position
         if fetched.position >= fetched.end:
             self._reader.heard()
@@ -155,6 +162,10 @@ class TopicLog:
             some = records[start : start + RECORDS_AT_ONCE]
             now_ms = int(self._shared.unix_time() * 1000)
             await self._reached(await self._ask(partial(self._topic.produce, records=some, timestamp_ms=now_ms)))
+
+    def read_again(self) -> None:
+        """Read from the topic's start once more, soon: what is read twice says the same."""
+        self._from_start = True
 
     async def catch_up(self) -> None:
         """Return when the reader has what stood on the topic at the call. Raises KeyUnavailable.

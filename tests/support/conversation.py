@@ -299,9 +299,9 @@ class Conversation:
             case PasswordNeed():
                 need.check()
             case SealingKeyNeed(topic, rule):
-                asyncio.run(shared.keys.renew(topic, rule))
+                asyncio.run(shared.sealing_keys(rule.key.provider).renew(topic, rule))
             case OpeningKeyNeed(topic, partition, kid, block, rule):
-                asyncio.run(shared.keys_for(block).unwrap(topic, partition, kid, block, rule))
+                asyncio.run(shared.keys_for(block.provider).unwrap(topic, partition, kid, block, rule))
             case RecordKeysNeed(topic, rule, record_ids):
                 asyncio.run(shared.record_keys.prepare(topic, rule, record_ids))
             case HidingKeyNeed():

@@ -24,9 +24,11 @@ print(json.dumps({"modules": sorted(sys.modules), "objects_between_looks": gc.ge
 FOR_FEW = {
     "aiohttp": "an authorization server's tokens",
     "aws_msk_iam_sasl_signer": "logins at Amazon MSK",
+    "cbor2": "identities",
     "confluent_kafka": "the demo",
     "kveil.proxy.credentials.token_endpoint": "an authorization server's tokens",
     "kveil.proxy.demo": "the demo",
+    "kveil.proxy.keys.announced": "identities",
     "kveil.proxy.net.following": "rules with key_per: record_key",
     "kveil.proxy.net.own_client": "commands that ask the cluster, and rules with key_per: record_key",
     "kveil.proxy.net.tunnel": "a forward proxy",

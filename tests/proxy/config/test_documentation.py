@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from kveil.proxy.config import ConfigError, load
-from kveil.proxy.config.paths import SYSTEM_KEY_PATH
+from kveil.proxy.config.paths import SYSTEM_IDENTITY_PATH, SYSTEM_KEY_PATH
 from kveil.proxy.config.schema import ConfigKey, config_keys
 from tests.support.certificates import CertificateAuthority
 
@@ -30,6 +30,8 @@ def shown(key: ConfigKey) -> str:
     value = key.default
     if key.path == "keys.path":
         return str(SYSTEM_KEY_PATH)
+    if key.path == "identity.path":
+        return str(SYSTEM_IDENTITY_PATH)
     if key.path == "upstream.sasl":
         return "passthrough"
     if isinstance(value, Enum):

@@ -111,7 +111,7 @@ def problems(tmp_path: Path):
         ("nodes: [7000]", "nodes", "must be a map"),
         ("broker_ports: {count: 0}", "broker_ports.count", "at least 1"),
         ("broker_ports: 5", "broker_ports", "must be a map"),
-        ("keys: {provider: valt}", "keys.provider", "aws, gcp, azure, pkcs11, or module:Class"),
+        ("keys: {provider: valt}", "keys.provider", "aws, gcp, azure, pkcs11, identities, or module:Class"),
         ("keys: {provider: 'a b:C'}", "keys.provider", "must be one of"),
         ("keys: {provider: vault}", "keys.vault", "keys.provider names vault"),
         ("keys: {default: 'vault:x'}", "keys.vault", "keys.default names vault"),

@@ -84,7 +84,14 @@ def test_any_environment_loads_or_says_why_not(environ):
 )
 def test_a_secret_in_a_wrong_place_is_not_repeated(secret, place):
     """Addresses, places of files and skipped ranges are repeated, since they are names; nothing else is."""
-    named = {"upstream.bootstrap", "listeners[].address", "listeners[].sasl.users", "skip", "keys.path"}
+    named = {
+        "upstream.bootstrap",
+        "listeners[].address",
+        "listeners[].sasl.users",
+        "skip",
+        "keys.path",
+        "identity.path",
+    }
     named |= {
         "admin.address",
         "keys.gcp.endpoint",

@@ -12,6 +12,7 @@ from kveil.proxy.keys.keyfile_store import create_key_file
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
 from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.policy import KeyRef, Rule
+from tests.support.announced import World
 from tests.support.key_rings import key_file_ring
 
 
@@ -124,3 +125,8 @@ def settle() -> Callable[[], Awaitable[None]]:
             await asyncio.sleep(0)
 
     return wait
+
+
+@pytest.fixture
+def world(tmp_path: Path, clock: Clock) -> World:
+    return World(tmp_path, clock)

@@ -34,6 +34,6 @@ async def test_only_where_a_rule_asks_for_them(path):
 def test_without_a_key_hiding_key(path, monkeypatch, start):
     """Keys in a service, and no key file."""
     settings = settings_with(path, TOPICS=RULE)
-    monkeypatch.setattr(opening, "open_realm", lambda settings: Realm(name="test", hiding_key=None))
+    monkeypatch.setattr(opening, "open_realm", lambda settings, policy: Realm(name="test", hiding_key=None))
     with pytest.raises(KeySetupError, match="kveil keys init"):
         start(settings)

@@ -1,0 +1,69 @@
+"""Small things that several records name: checkpoints, heads of chains, and how far batches go."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from kveil.protocol.envelope.header import KID_LENGTH
+from kveil.protocol.identity import cbor
+from kveil.protocol.identity.signing import HASH_LENGTH
+
+CHAIN_LENGTH: Final = 16
+_MAX_32: Final = 2**32 - 1
+_MAX_PARTITION: Final = 2**31 - 1
+
+
+class Kept(NamedTuple):
+    """A checkpoint by number and hash: what a node keeps on disk, and what records say that their maker had."""
+
+    number: int
+    hash: bytes
+
+    def to_list(self) -> list[object]:
+        return [self.number, self.hash]
+
+    @classmethod
+    def from_value(cls, value: object, where: str) -> Kept:
+        number, digest = cbor.as_list(value, where, length=2)
+        return cls(cbor.as_uint(number, where, least=1), cbor.as_bytes(digest, where, HASH_LENGTH))
+
+
+class Head(NamedTuple):
+    """How far a chain goes: the sequence and hash of its last record."""
+
+    sequence: int
+    hash: bytes
+
+
+class Mark(NamedTuple):
+    """How many batches stand under a key in one lane of one partition."""
+
+    kid: bytes
+    partition: int
+    lane: int
+    batches: int
+
+
+def read_chain(row: list[object], where: str) -> tuple[bytes, Head]:
+    """`[chain, sequence, hash]`."""
+    chain = cbor.as_bytes(row[0], where, CHAIN_LENGTH)
+    return chain, Head(cbor.as_uint(row[1], where, least=1), cbor.as_bytes(row[2], where, HASH_LENGTH))
+
+
+def read_marks(rows: list[object], where: str, kid: bytes | None = None) -> tuple[Mark, ...]:
+    """`[[kid, partition, lane, batches] ...]`, or without kids where `kid` is given; ascending."""
+    made = []
+    for item in rows:
+        row = cbor.as_list(item, where, length=4 if kid is None else 3)
+        mark_kid = cbor.as_bytes(row[0], where, KID_LENGTH) if kid is None else kid
+        partition, lane, batches = row[-3:]
+        made.append(
+            Mark(
+                mark_kid,
+                cbor.as_uint(partition, where, most=_MAX_PARTITION),
+                cbor.as_uint(lane, where, most=_MAX_32),
+                cbor.as_uint(batches, where),
+            )
+        )
+    cbor.check_ascending([(mark.kid, mark.partition, mark.lane) for mark in made], where)
+    return tuple(made)

@@ -1,0 +1,157 @@
+"""One process's chain of announcements: on disk first, then on the control topic, and only then sealed under."""
+
+import asyncio
+from typing import Final, NamedTuple
+
+from kveil.protocol.envelope.key_schedule import EpochKey, new_epoch_key_secret
+from kveil.protocol.identity.announcement import Epoch, announce
+from kveil.protocol.identity.credential import Role
+from kveil.protocol.identity.errors import IdentityError as ProtocolError
+from kveil.protocol.identity.marks import Head
+from kveil.protocol.identity.members import Listed, Recipient
+from kveil.protocol.identity.record import encode_record
+from kveil.protocol.identity.signing import RecordType, Signed, read_signed
+from kveil.protocol.identity.view import Verdict
+from kveil.proxy.identity.control import Control
+from kveil.proxy.identity.errors import IdentityError
+from kveil.proxy.identity.node_files import ChainEnd, ChainFile
+from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
+
+# At 0.14 ms for a recipient: what would keep the event loop for longer is done beside it.
+_INLINE_RECIPIENTS: Final = 20
+
+
+class NewEpoch(NamedTuple):
+    """An epoch key that was announced, and for whom."""
+
+    key: EpochKey
+    recipients: frozenset[bytes]
+    sequence: int
+
+
+class Announcer:
+    """The chain of this process. It is taken when it is first needed: a process that only reads has none."""
+
+    def __init__(self, control: Control, epoch_seconds: int) -> None:
+        self._control = control
+        self._epoch_seconds = epoch_seconds
+        self._chain: ChainFile | None = None
+        self._is_settled = False
+        self._announcing = asyncio.Lock()
+
+    async def settle(self) -> None:
+        """Have a chain whose last announcement is on the topic. The topic must have been read.
+
+        :raises IdentityError: the topic has more of it than this node remembers, or its file can't be used.
+        :raises KeyUnavailable: the topic can't be written now.
+        """
+        async with self._announcing:
+            await self._settle()
+
+    async def _settle(self) -> ChainFile:
+        if self._chain is None:
+            self._chain = self._control.node.files.take_chain()
+        chain = self._chain
+        if not self._is_settled:
+            self._check(chain)
+            if chain.end.sequence and self._control.view.announcement(chain.end.hash) is None:
+                await self._control.append([encode_record(self._last(chain))])
+            self._is_settled = True
+        return chain
+
+    def _check(self, chain: ChainFile) -> None:
+        """Raises IdentityError if somebody has gone on with this chain from where this process thinks that it ends."""
+        end = chain.end
+        head = self._control.view.head(self._control.me, end.chain)
+        if head is None or head.sequence < end.sequence or head == Head(end.sequence, end.hash):
+            return
+        msg = (
+            f"the control topic has announcement {head.sequence} of the chain {end.chain.hex()}, and {chain.path} ends "
+            f"at {end.sequence}: {self._control.node.files.directory} was rolled back, or a copy of it is in use "
+            "elsewhere. Each host needs an identity of its own: enrol this one anew, in another directory, and have "
+            f"the old one revoked. If you restored a backup, and know that there is no copy, remove {chain.path}"
+        )
+        raise IdentityError(msg)
+
+    def _last(self, chain: ChainFile) -> Signed:
+        try:
+            return read_signed(RecordType.ANNOUNCEMENT, chain.end.record, self._control.view.realm)
+        except ProtocolError as error:
+            msg = f"{chain.path} holds no announcement of this realm ({error.reason}): remove it, and its chain ends"
+            raise IdentityError(msg) from None
+
+    async def announce(self, topic: str) -> NewEpoch:
+        """A new epoch key for a topic, which all who may read it can have from the topic.
+
+        :raises KeyDenied: this node may not produce to the topic.
+        :raises KeyUnavailable: it can't be announced now.
+        :raises IdentityError: as `settle`, or the chain's file can't be written.
+        """
+        async with self._announcing:
+            chain = await self._settle()
+            listed, recipients = self._may_announce(topic)
+            secret = new_epoch_key_secret()
+            epoch = self._next(chain.end, topic, listed)
+            keys = [one.keys for one in recipients]
+            signer = self._control.node.identity
+            try:
+                if len(keys) > _INLINE_RECIPIENTS:
+                    signed = await asyncio.to_thread(announce, epoch, secret, keys, signer)
+                else:
+                    signed = announce(epoch, secret, keys, signer)
+            except ProtocolError as error:
+                raise KeyUnavailable(f"an epoch key of {topic} can't be announced: {error.reason}") from None
+            chain.advance(ChainEnd(chain=epoch.chain, sequence=epoch.sequence, hash=signed.hash, record=signed.cose))
+            self._is_settled = False  # until it is read back
+            await self._control.append([encode_record(signed)])
+            self._is_settled = True
+        judged = self._control.view.announcement(signed.hash)
+        if judged is None or judged.verdict is not Verdict.ACCEPTED:
+            reason = "it isn't there" if judged is None else judged.reason
+            raise KeyUnavailable(f"the announcement of an epoch key of {topic} doesn't count: {reason}")
+        announced = judged.announced
+        key = announced.announcement.epoch_key(secret, announced.recipients)
+        return NewEpoch(key, frozenset(announced.recipients), epoch.sequence)
+
+    def _may_announce(self, topic: str) -> tuple[Listed, tuple[Recipient, ...]]:
+        """The own credential, and who is to have the key. Raises KeyDenied or KeyUnavailable."""
+        control = self._control
+        if (stop := control.sealing_stop()) is not None:
+            raise KeyUnavailable(f"nothing is sealed: {stop}")
+        listed = control.own_credential()
+        if not listed.credential.may(Role.PRODUCE, topic):
+            raise KeyDenied(f"{listed.credential.name} wasn't granted to produce to {topic}")
+        recipients = control.view.recipients(topic, control.now)
+        if not recipients:
+            msg = f"nobody could ever read {topic}: have the authority grant it to a consumer, or to a keeper, first"
+            raise KeyUnavailable(msg)
+        return listed, recipients
+
+    def _next(self, end: ChainEnd, topic: str, listed: Listed) -> Epoch:
+        kept = self._control.view.kept
+        if kept is None:
+            raise AssertionError("nothing is sealed without a checkpoint")
+        now = self._control.now
+        return Epoch(
+            realm=self._control.view.realm,
+            producer=self._control.me,
+            credential=listed.hash,
+            topic=topic,
+            created=now,
+            not_after=now + self._epoch_seconds,
+            chain=end.chain,
+            sequence=end.sequence + 1,
+            previous=end.hash,
+            checkpoint=kept,
+            # What batches must carry, and where the epoch before this one ended in them.
+            batch_key=None,
+            positions=False,
+            replaces=None,
+        )
+
+    def close(self) -> None:
+        """Leave the chain to another process."""
+        if self._chain is not None:
+            self._chain.close()
+            self._chain = None
+            self._is_settled = False

@@ -1,0 +1,210 @@
+"""The control topic as one process believes it: every record folded in, and the newest checkpoint on disk first.
+
+It is a topic's reader (`net.topic_log`). Nothing here waits but for the log, which whoever follows the topic sets.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Protocol
+
+from kveil.protocol.identity import CONTROL_TOPIC
+from kveil.protocol.identity.alarms import Alarm
+from kveil.protocol.identity.announcement import Announcement
+from kveil.protocol.identity.checkpoint import Checkpoint
+from kveil.protocol.identity.credential import Credential
+from kveil.protocol.identity.fold import Applied, Outcome
+from kveil.protocol.identity.identity import format_fingerprint
+from kveil.protocol.identity.marks import Kept
+from kveil.protocol.identity.members import Listed, Standing
+from kveil.protocol.identity.record import IdentityRecord, Record
+from kveil.protocol.identity.regrant import Regrant
+from kveil.protocol.identity.view import View
+from kveil.proxy.admin.audit import audit
+from kveil.proxy.identity.errors import IdentityError
+from kveil.proxy.identity.node import Node
+from kveil.proxy.identity.node_files import CheckpointMark
+from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
+from kveil.proxy.log import get_logger, log_limited
+
+KeyValue = tuple[bytes, bytes | None]
+
+# Alarms are looked for among all that was read, so not after each record.
+ALARM_SECONDS: Final = 1.0
+# What may change who is believed, or what opens. The rest is for people, or for the authority.
+_COUNTING: Final = (IdentityRecord, Credential, Checkpoint, Announcement, Regrant)
+_log = get_logger(__name__)
+
+
+class ControlLog(Protocol):
+    """The control topic, as it is followed and written."""
+
+    async def append(self, records: Sequence[KeyValue]) -> None:
+        """Write, and return when the reader has met it there. Raises KeyUnavailable."""
+        ...
+
+    async def catch_up(self) -> None:
+        """Return when the reader has what stood on the topic at the call. Raises KeyUnavailable."""
+        ...
+
+    def read_again(self) -> None:
+        """Read from the topic's start once more, soon."""
+        ...
+
+
+class Control:
+    """What a node believes, as it follows the topic."""
+
+    def __init__(self, node: Node, *, clock: Callable[[], float], unix_time: Callable[[], float]) -> None:
+        """Raises IdentityError if the newest checkpoint that was seen isn't known any more."""
+        mark = node.files.mark()
+        self.node = node
+        self.view = View(
+            realm=node.membership.realm,
+            authority=node.membership.authority,
+            me=node.identity.id,
+            kept=Kept(*mark) if mark.number else None,
+        )
+        self.log: ControlLog | None = None
+        """Whoever follows the topic."""
+        self.changes = 0
+        """Grows with all that may change an answer."""
+        self.is_read = False
+        """Whether the topic was read to its end once. Before that nothing is known to be missing."""
+        self.when_changed: Callable[[], None] = lambda: None
+        """Called after `changes` has grown and all was read."""
+        self.outcomes: Counter[Outcome] = Counter()
+        self.alarms: tuple[Alarm, ...] = ()
+        self._told = 0
+        self._trouble: str | None = None
+        self._clock = clock
+        self._unix_time = unix_time
+        self._alarms_at = float("-inf")
+
+    @property
+    def me(self) -> bytes:
+        """The id of this node."""
+        return self.node.identity.id
+
+    @property
+    def now(self) -> int:
+        """The time of day, in seconds since 1970."""
+        return int(self._unix_time())
+
+    # What the topic says -----------------------------------------------------------------------------------------
+
+    async def get_ready(self) -> None:
+        """All that it takes is there."""
+
+    def apply(self, offset: int, key: bytes | None, value: bytes | None) -> None:  # noqa: ARG002 - these are Kafka's
+        """Take one record."""
+        for applied in _all(self.view.apply(value)):
+            self.outcomes[applied.outcome] += 1
+            if applied.outcome is Outcome.TAKEN and _counts(applied):
+                self.changes += 1
+        if self.is_read:
+            self._keep()
+
+    def heard(self) -> None:
+        """All was read that stood on the topic a moment ago."""
+        self._keep()
+        if not self.is_read:
+            self.changes += 1
+        self.is_read = True
+        self.view.reached_end()
+        if self.view.reread_wanted and self.log is not None:
+            self.view.reading_again()
+            self.log.read_again()
+        self._look_for_alarms()
+        if self._told != self.changes:
+            self._told = self.changes
+            self.when_changed()
+
+    def _keep(self) -> None:
+        """Have the newest checkpoint on disk. It doesn't count before."""
+        kept = self.view.to_keep
+        if kept is None:
+            return
+        try:
+            self.node.files.keep_mark(CheckpointMark(*kept))
+        except IdentityError as error:
+            self._trouble = f"checkpoint {kept.number} can't be kept: {error}"
+            log_limited(_log.error, "checkpoint_not_kept", key=kept.number, reason=str(error))
+            return
+        self._trouble = None
+        self.view.keep(kept)
+        self.changes += 1
+        _log.info("checkpoint", number=kept.number, hash=kept.hash.hex())
+
+    def _look_for_alarms(self) -> None:
+        now = self._clock()
+        if now - self._alarms_at < ALARM_SECONDS:
+            return
+        self._alarms_at = now
+        before = {(alarm.kind, alarm.about) for alarm in self.alarms}
+        self.alarms = self.view.alarms(self.now)
+        for kind, about, detail in self.alarms:
+            if (kind, about) not in before:
+                before.add((kind, about))
+                _log.error("identity_alarm", kind=kind, about=about.hex(), reason=detail)
+                audit("identity.alarm", self.name_of(about), kind=kind, about=about.hex(), reason=detail)
+
+    # What is believed --------------------------------------------------------------------------------------------
+
+    def name_of(self, subject: bytes) -> str:
+        """What people call a member, or its id where it isn't one now; the realm for nobody."""
+        listed = self.view.live().get(subject)
+        return listed.credential.name if listed is not None else subject.hex() or self.view.realm
+
+    def sealing_stop(self) -> str | None:
+        """Why nothing may be sealed now, None if it may."""
+        alarm = self.view.sealing_stop(self.now)
+        return self._trouble if alarm is None else f"{alarm.kind}: {alarm.detail}"
+
+    def opening_stop(self) -> str | None:
+        """Why nothing may be opened that isn't open already, None if it may."""
+        alarm = self.view.opening_stop()
+        return self._trouble if alarm is None else f"{alarm.kind}: {alarm.detail}"
+
+    def own_credential(self) -> Listed:
+        """The credential of this node, which counts now.
+
+        :raises KeyDenied: it has none that does.
+        """
+        now = self.now
+        standing = self.view.standing(self.me, now)
+        listed = self.view.live().get(self.me)
+        if standing is Standing.LIVE and listed is not None:
+            return listed
+        reason = f"this identity may do nothing: {standing}"
+        if listed is not None:
+            credential = listed.credential
+            reason += f" (its time is {credential.not_before} to {credential.expires}, this host's clock says {now})"
+        fingerprint = format_fingerprint(self.me)
+        msg = f"{reason}. Have the authority grant, or enrol this host anew; its fingerprint is {fingerprint}"
+        raise KeyDenied(msg)
+
+    # The topic ---------------------------------------------------------------------------------------------------
+
+    async def append(self, records: Sequence[KeyValue]) -> None:
+        """As the log's."""
+        await self._log().append(records)
+
+    async def catch_up(self) -> None:
+        """As the log's."""
+        await self._log().catch_up()
+
+    def _log(self) -> ControlLog:
+        if self.log is None:
+            raise KeyUnavailable(f"the control topic {CONTROL_TOPIC} is not followed here")
+        return self.log
+
+
+def _all(applied: Applied) -> Iterator[Applied]:
+    """A record's outcome, and those of the records that had waited for it."""
+    yield applied
+    for released in applied.released:
+        yield from _all(released)
+
+
+def _counts(applied: Applied) -> bool:
+    return isinstance(applied.record, Record) and isinstance(applied.record.body, _COUNTING)

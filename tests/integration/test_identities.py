@@ -1,0 +1,197 @@
+"""Keys of identities, through proxies and a real broker: who joins and who is revoked while records flow."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, Producer
+
+from kveil.protocol.identity.credential import History
+from kveil.protocol.identity.crypto import KemSuite
+from tests.support.clients import Record, librdkafka_produce, librdkafka_read, numbered
+from tests.support.kafka import Cluster, kafka_cluster
+from tests.support.members import Members
+from tests.support.proxy import Proxy, kveil, kveil_proxy
+from tests.support.realm import Node, consumes, keeps, produces
+from tests.support.steady import read_all, steady_consumer, steady_producer
+
+CONTROL = "_kveil.control"
+SECONDS = 60.0
+WRONG_SETUP = 2
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Iterator[Cluster]:
+    """A cluster for these tests alone: its control topic is theirs."""
+    with kafka_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def members(kafka: Cluster, tmp_path: Path) -> Iterator[Members]:
+    """A realm, whose authority writes to the cluster by itself."""
+    kafka.create_topic(CONTROL, config={"cleanup.policy": "compact"})
+    writer = Producer({"bootstrap.servers": kafka.bootstrap, "linger.ms": 0})
+
+    def write(records: Sequence[tuple[bytes, bytes]]) -> None:
+        for key, value in records:
+            writer.produce(CONTROL, value, key)
+        assert writer.flush(SECONDS) == 0
+
+    yield Members(tmp_path, write, now=int(time.time()), suite=KemSuite.MLKEM768_X25519)
+    writer.close()
+    kafka.delete_topic(CONTROL)
+
+
+@pytest.fixture
+def orders(kafka: Cluster, topic: str) -> str:
+    name = f"orders-{topic}"
+    kafka.create_topic(name)
+    return name
+
+
+def proxy_of(
+    kafka: Cluster, members: Members, node: Node, *, start: bool = True, **more: Any
+) -> AbstractContextManager[Proxy]:
+    """The proxy of a member, on a host of its own as far as files go."""
+    identity = {"keys": {"provider": "identities"}, "identity": {"path": str(members.path(node))}}
+    return kveil_proxy(kafka.bootstrap, keys=members.folder / "none.json", start=start, config={**identity, **more})
+
+
+def refusal(bootstrap: str, topic: str) -> int:
+    """The error that a consumer is told when it reads a topic from its start, which it must be."""
+    settings = {"bootstrap.servers": bootstrap, "group.id": "refused", "auto.offset.reset": "earliest"}
+    consumer = Consumer(settings)
+    consumer.subscribe([topic])
+    deadline = time.monotonic() + SECONDS
+    try:
+        while time.monotonic() < deadline:
+            message = consumer.poll(0.5)
+            if message is not None and message.error() is not None and not message.error().retriable():
+                return int(message.error().code())
+    finally:
+        consumer.close()
+    raise AssertionError("it was refused nothing")
+
+
+def values(read: Mapping[int, Sequence[int]]) -> list[int]:
+    return sorted(value for partition in read.values() for value in partition)
+
+
+def test_readers_come_and_go_while_records_flow(kafka: Cluster, members: Members, orders: str):
+    """Two producers, two groups of consumers, of which one is revoked; a third one joins, and reads all from the start.
+
+    Nobody who may read loses a record, or gets one twice.
+    """
+    with ExitStack() as stack:
+        keeper = members.join("vault", keeps("orders*"))
+        nodes = {name: members.join(name, produces("orders*")) for name in ("shop1", "shop2")}
+        nodes |= {name: members.join(name, consumes("orders*")) for name in ("billing", "audit")}
+        proxies = {
+            name: stack.enter_context(proxy_of(kafka, members, node, workers=2 if name == "billing" else 1))
+            for name, node in nodes.items()
+        }
+        producers = [
+            stack.enter_context(steady_producer(proxies[name].bootstrap, orders, pause_seconds=0.005))
+            for name in ("shop1", "shop2")
+        ]
+        billing = stack.enter_context(steady_consumer(proxies["billing"].bootstrap, orders))
+        with steady_consumer(proxies["audit"].bootstrap, orders) as audit:
+            for producer in producers:
+                producer.wait_for_more(100)
+            billing.wait_for(200)
+            audit.wait_for(200)
+
+        late = members.join("late", consumes("orders*", history=History.ALL))
+        late_proxy = stack.enter_context(proxy_of(kafka, members, late))
+        for producer in producers:
+            producer.wait_for_more(50)
+        with proxy_of(kafka, members, keeper, start=False) as vault:
+            vault.start()
+            vault.stop()
+            done = kveil("keeper", "regrant", "-c", str(vault.folder / "kveil.yaml"))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith("regrants were made.\n")
+
+        members.revoke(nodes["audit"])
+        assert refusal(proxies["audit"].bootstrap, orders) == KafkaError.TOPIC_AUTHORIZATION_FAILED
+        for producer in producers:
+            producer.wait_for_more(50)
+
+        sent = [producer.finish() for producer in producers]
+        billing.wait_for(sum(sent))
+        expected = sorted(value for count in sent for value in range(count))
+        assert values(billing.values) == expected
+        assert values(read_all(late_proxy.bootstrap, orders)) == expected
+        for name in ("shop1", "shop2"):
+            made = [one["cloudevent"]["data"] for one in proxies[name].events("audit")]
+            readers = [one["readers"] for one in made if "readers" in one]
+            assert readers == [3, 4, 3], "the keeper and two; with the late one; without the revoked one"
+
+
+def test_restarts_and_rotations_lose_nothing(kafka: Cluster, members: Members, orders: str):
+    """A producer that ends in any way, at a time when no consumer is there."""
+    reader = members.join("billing", consumes("orders*"))
+    writer = members.join("shop", produces("orders*"))
+    sent: list[Record] = []
+
+    def produce(proxy: Proxy) -> None:
+        some = [Record(value=b"secret %d" % number) for number in range(len(sent), len(sent) + 10)]
+        librdkafka_produce(proxy.bootstrap, orders, some)
+        sent.extend(some)
+
+    with proxy_of(kafka, members, writer, admin={"address": None}) as shop:
+        produce(shop)
+        shop.stop()
+        shop.start()
+        produce(shop)
+        shop.kill()
+        shop.start()
+        produce(shop)
+        done = kveil("keys", "rotate", "-c", str(shop.folder / "kveil.yaml"))
+        assert done.returncode == 0, done.stderr
+        time.sleep(1.1)  # as late as it may be noticed
+        produce(shop)
+        made = [line["cloudevent"]["data"] for line in shop.events("audit") if "readers" in line["cloudevent"]["data"]]
+        assert len({one["kid"] for one in made}) == 2, "one since the start, one since the rotation"
+    assert not kafka.contains(b"secret 1")
+    with proxy_of(kafka, members, reader) as billing:
+        got = librdkafka_read(billing.bootstrap, orders)
+        assert [one.value for one in got] == [one.value for one in numbered(sent)]
+
+
+def test_a_node_that_was_rolled_back_does_not_start(kafka: Cluster, members: Members, orders: str):
+    members.join("billing", consumes("orders*"))
+    writer = members.join("shop", produces("orders*"))
+    chain = members.path(writer) / "chain-0.json"
+    with proxy_of(kafka, members, writer) as shop:
+        librdkafka_produce(shop.bootstrap, orders, [Record(value=b"1")])
+        old = chain.read_bytes()
+        shop.stop()
+        shop.start()
+        librdkafka_produce(shop.bootstrap, orders, [Record(value=b"2")])
+        shop.stop()
+        chain.write_bytes(old)
+        done = kveil("run", "-c", str(shop.folder / "kveil.yaml"))
+        assert done.returncode == WRONG_SETUP
+        assert "was rolled back" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_checkpoint_that_is_held_back_stops_sealing(kafka: Cluster, members: Members, orders: str):
+    """With the lease; and sealing goes on by itself when a new one comes."""
+    members.join("billing", consumes("orders*"))
+    writer = members.join("shop", produces("orders*"))
+    skew = 120
+    members.checkpoint(expires=int(time.time()) - skew + 8, created=int(time.time()) - 1000)
+    with proxy_of(kafka, members, writer) as shop, steady_producer(shop.bootstrap, orders) as producer:
+        producer.wait_for_more(10)
+        shop.wait_for_event("produce_refused")
+        (refused,) = shop.events("produce_refused")[:1]
+        assert refused["error"] == "NOT_ENOUGH_REPLICAS"
+        members.checkpoint()
+        producer.wait_for_more(10)
+        producer.finish()
