@@ -21,6 +21,15 @@ _log = get_logger(__name__)
 # What can be decided. The names are for ever: others filter by them.
 AuditType = Literal[
     "access.refused",  # a rule names who may, and this client isn't named; subject: topic
+    "authority.created",  # a realm began; subject: realm
+    "authority.restored",  # an authority took over from the topic what its backup hadn't; subject: realm
+    "identity.enrolled",  # this node became a member of a realm; subject: its name
+    "identity.granted",  # a member came to be, or may do more; subject: its name
+    "identity.renewed",  # a member's credential got a later end; subject: its name
+    "identity.revoked",  # a member isn't one any more; subject: its name
+    "ticket.issued",  # whoever has it first becomes a member; subject: ticket
+    "ticket.redeemed",  # a node became a member by it; subject: ticket
+    "ticket.refused",  # a node came with it and got nothing; subject: ticket
     "key.created",  # an epoch key was made and wrapped; subject: topic
     "key.destroyed",  # a key or one of its versions was taken out of the key file for ever; subject: key
     "key.erased",  # the epoch keys of a record key are not to be used again; subject: topic

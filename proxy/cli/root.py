@@ -16,6 +16,10 @@ COMMANDS: Final = (
     "keys",
     "keeper",
     "users",
+    "authority",
+    "enroll",
+    "identity",
+    "who-can-read",
     "check",
     "health",
     "doctor",
@@ -26,18 +30,23 @@ COMMANDS: Final = (
 )
 
 
+def module_of(command: str) -> str:
+    """Where a command is."""
+    return f"{__package__}.{command.replace('-', '_')}"
+
+
 class LazyGroup(TyperGroup):
     """Finds a command in the module of its name, and imports no other."""
 
     def list_commands(self, _ctx: object) -> list[str]:
         """Every command, in the order in which a newcomer needs them."""
-        return [name for name in COMMANDS if find_spec(f"{__package__}.{name}")]
+        return [name for name in COMMANDS if find_spec(module_of(name))]
 
     def get_command(self, ctx: object, cmd_name: str) -> Any:
         """The command of that name, or None."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        command = get_command(import_module(f"{__package__}.{cmd_name}").app)
+        command = get_command(import_module(module_of(cmd_name)).app)
         command.name = cmd_name
         return command
 

@@ -112,9 +112,8 @@ def _opened(content: dict[str, Any], passphrase: Secret, path: Path) -> bytes:
     cost = content.get("scrypt")
     if not isinstance(cost, dict):
         raise IdentityError(f"{path} is damaged: it has neither keys nor scrypt")
-    n, r, p = (cost.get(name) for name in ("n", "r", "p"))
-    if not (_is_count(n, _MOST_N) and _is_count(r, _MOST_R_OR_P) and _is_count(p, _MOST_R_OR_P)):
-        raise IdentityError(f"{path} is damaged: its scrypt asks for what it may not")
+    n = _count(cost, "n", _MOST_N, path)
+    r, p = (_count(cost, name, _MOST_R_OR_P, path) for name in ("r", "p"))
     sealed = _binary(content, "sealed", path)
     try:
         key = _stretched(passphrase, _binary(cost, "salt", path), n, r, p)
@@ -129,8 +128,11 @@ def _stretched(passphrase: Secret, salt: bytes, n: int, r: int, p: int) -> bytes
     return hashlib.scrypt(passphrase.reveal(), salt=salt, n=n, r=r, p=p, maxmem=most, dklen=32)
 
 
-def _is_count(value: object, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most
+def _count(content: dict[str, Any], name: str, most: int, path: Path) -> int:
+    value = content.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
+        raise IdentityError(f"{path} is damaged: its scrypt asks for what it may not")
+    return value
 
 
 def _id(content: dict[str, Any], path: Path) -> bytes:

@@ -78,7 +78,7 @@ def test_an_unknown_command(kveil):
 
 
 def test_commands_stand_in_the_order_in_which_they_are_needed(kveil):
-    shown = re.findall(r"^  ([a-z]+) ", kveil("--help").stdout.split("Commands:")[1], re.MULTILINE)
+    shown = re.findall(r"^  ([a-z-]+) ", kveil("--help").stdout.split("Commands:")[1], re.MULTILINE)
     assert shown == [name for name in COMMANDS if name in shown]
     assert set(shown) >= {"run", "producer", "consumer", "keys", "check", "version"}
 
@@ -91,9 +91,9 @@ def test_a_command_whose_module_is_missing_is_left_out(kveil, monkeypatch):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_shows_no_variables_in_a_traceback(name):
-    if not (Path(root.__file__).parent / f"{name}.py").exists():
+    if not (Path(root.__file__).parent / f"{name.replace('-', '_')}.py").exists():
         pytest.skip(f"{name} is not built yet")
-    app = importlib.import_module(f"kveil.proxy.cli.{name}").app
+    app = importlib.import_module(root.module_of(name)).app
     assert app.pretty_exceptions_enable is False
 
 

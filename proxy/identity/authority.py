@@ -1,0 +1,409 @@
+"""What an authority decides: who is a member, for how long, and what the next checkpoint says.
+
+    authority = Authority(keys, state, now)
+    authority.grant(...); authority.revoke(...); authority.redeem(...)
+    authority.close()                       # signs the next checkpoint if anything changed, or it is time
+    -> authority.state                      # to be on disk first
+    -> authority.answers, authority.events  # to be published then, and told
+
+Nothing here reads, writes or waits. Times are seconds since 1970.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple, Protocol
+
+from kveil.protocol.identity.checkpoint import Checkpoint, Ended
+from kveil.protocol.identity.credential import MAX_SECONDS, SKEW_SECONDS, Credential, Grant, Role
+from kveil.protocol.identity.crypto import KemSuite
+from kveil.protocol.identity.enrolment import Answer, Enrolment, Reason, Request, open_enrolment
+from kveil.protocol.identity.errors import IdentityError as ProtocolError
+from kveil.protocol.identity.identity import Identity, PublicKeys, format_fingerprint
+from kveil.protocol.identity.record import sign_body
+from kveil.protocol.identity.signing import NO_HASH, Signed
+from kveil.protocol.identity.ticket import Ticket
+from kveil.proxy.admin.audit import AuditType
+from kveil.proxy.identity.authority_state import (
+    ROLE_WORDS,
+    AuthorityState,
+    IssuedTicket,
+    Latest,
+    Member,
+    Revoked,
+    grants_to_json,
+    latest_of,
+    member_of,
+)
+from kveil.proxy.identity.errors import IdentityError
+from kveil.proxy.identity.moments import moment
+
+# Clocks of nodes may be slow.
+NOT_BEFORE_SECONDS: Final = 300
+# Of a credential's time: before two thirds, so that a week leaves two days in which the authority may be away.
+RENEW_AT: Final = 0.6
+# Of the lease: so that a checkpoint may come late by as much again.
+CHECKPOINT_AT: Final = 0.4
+# The topic may hide from a restored authority what it signed since the backup: no two may have one number.
+RESTORED_SKIP: Final = 1_000
+# For how long a ticket that was used is known again, and one that wasn't.
+_USED_SECONDS: Final = 90 * 86_400
+_UNUSED_SECONDS: Final = 86_400
+
+Approve = Callable[[str, bytes, tuple[Grant, ...]], bool]
+"""Whether a person lets somebody in: name, id, grants."""
+
+
+class Topic(Protocol):
+    """What the authority must know of the control topic."""
+
+    def has_answer(self, ticket_id: bytes, node: bytes) -> bool:
+        """Whether a node was told already why it got no credential."""
+        ...
+
+    def end_of(self, producer: bytes) -> Ended:
+        """How far a producer's announcements and batches went, as far as the topic says."""
+        ...
+
+
+class Event(NamedTuple):
+    """For the audit."""
+
+    kind: AuditType
+    subject: str
+    data: dict[str, object]
+
+
+def new_state(keys: Identity, realm: str, lease_seconds: int, now: int) -> AuthorityState:
+    """The beginning of a realm: a checkpoint with nobody in it. Raises IdentityError."""
+    first = Checkpoint(
+        realm=realm,
+        number=1,
+        previous=NO_HASH,
+        created=now,
+        expires=now + lease_seconds,
+        live={},
+        suite=keys.suite,
+    )
+    try:
+        latest = latest_of(sign_body(first, keys))
+    except ProtocolError as error:
+        raise IdentityError(error.reason) from None
+    return AuthorityState(realm=realm, lease_seconds=lease_seconds, serial=0, latest=latest)
+
+
+class Authority:
+    """One step from one state to the next. Its methods raise IdentityError for what can't be."""
+
+    def __init__(self, keys: Identity, state: AuthorityState, now: int) -> None:
+        created = state.latest.checkpoint.created
+        if now + SKEW_SECONDS < created:
+            raise IdentityError(
+                f"this host's clock says {moment(now)}, and the newest checkpoint was signed at {moment(created)}: set "
+                "the clock"
+            )
+        self._keys = keys
+        self._now = now
+        self._number = state.latest.checkpoint.number + 1
+        self._ended = {one.id: one for one in state.latest.checkpoint.ended}
+        self.state = state
+        self.answers: list[Signed] = []
+        self.events: list[Event] = []
+
+    # Members -----------------------------------------------------------------------------------------------------
+
+    def grant(self, keys: PublicKeys, grants: Sequence[Grant], name: str | None) -> Credential:
+        """Make somebody a member, or give a member more."""
+        self._check_keys(keys)
+        if self.state.was_revoked(keys.id):
+            raise IdentityError(
+                f"{format_fingerprint(keys.id)} was revoked, and doesn't come back: its host enrols as a new identity, "
+                "with another directory"
+            )
+        member = self.state.member(keys.id)
+        chosen = self._free_name(keys.id, grants, name, member)
+        before = () if member is None else member.credential.grants
+        credential = self._issue(keys, chosen, _joined(before, grants))
+        self._event(
+            "identity.granted",
+            chosen,
+            fingerprint=keys.id.hex(),
+            serial=credential.serial,
+            grants=grants_to_json(tuple(grants)),
+        )
+        return credential
+
+    def revoke(self, name: str, ended: Ended | None) -> Member:
+        """End a member. `ended` says how far a producer's announcements went; None for who never was one."""
+        member = self.state.named(name)
+        if member is None:
+            there = ", ".join(sorted(one.credential.name for one in self.state.members)) or "none"
+            raise IdentityError(f"there is no member {name}; there are: {there}")
+        self._revoke(member, ended)
+        return member
+
+    def _revoke(self, member: Member, ended: Ended | None) -> None:
+        subject, credential = member.credential.subject, member.credential
+        if ended is not None:
+            self._ended[subject] = ended
+        self.state = replace(
+            self.state,
+            members=tuple(one for one in self.state.members if one.credential.subject != subject),
+            revoked=(*self.state.revoked, Revoked(subject, credential.name, credential.serial, self._now)),
+        )
+        self._event("identity.revoked", credential.name, fingerprint=subject.hex(), serial=credential.serial)
+
+    def renew(self) -> None:
+        """Give those a new credential whose time is getting short. Nobody's ends because the authority was away."""
+        for member in self.state.members:
+            old = member.credential
+            if self._now >= old.not_before + RENEW_AT * (old.expires - old.not_before):
+                new = self._issue(old.keys, old.name, old.grants)
+                self._event("identity.renewed", old.name, fingerprint=old.subject.hex(), serial=new.serial)
+
+    def _issue(self, keys: PublicKeys, name: str, grants: tuple[Grant, ...]) -> Credential:
+        serial = self.state.serial + 1
+        not_before = self._now - NOT_BEFORE_SECONDS
+        try:
+            credential = Credential(
+                realm=self.state.realm,
+                name=name,
+                serial=serial,
+                not_before=not_before,
+                expires=not_before + MAX_SECONDS,
+                keys=keys,
+                grants=grants,
+            )
+            signed = sign_body(credential, self._keys)
+        except ProtocolError as error:
+            raise IdentityError(error.reason) from None
+        others = tuple(one for one in self.state.members if one.credential.subject != keys.id)
+        self.state = replace(self.state, serial=serial, members=(*others, member_of(signed)))
+        return credential
+
+    def _check_keys(self, keys: PublicKeys) -> None:
+        if keys.id == self._keys.id:
+            raise IdentityError("that is the authority itself: it is no member")
+        if keys.suite is not self._keys.suite or keys.signs_twice is not self._keys.public.signs_twice:
+            raise IdentityError(
+                f"its keys are not of this realm's kinds ({_kinds(self._keys.public)}): it has {_kinds(keys)}. "
+                "Make its identity again, for this realm"
+            )
+
+    def _free_name(self, subject: bytes, grants: Sequence[Grant], name: str | None, member: Member | None) -> str:
+        if member is not None:
+            if name not in {None, member.credential.name}:
+                raise IdentityError(f"it is a member already, as {member.credential.name}: leave --name out")
+            return member.credential.name
+        chosen = name or f"{ROLE_WORDS[grants[0].role]}-{subject.hex()[:8]}"
+        if self.state.named(chosen) is not None:
+            raise NameTaken(f"there is a member {chosen} already: --name gives another name")
+        return chosen
+
+    # Tickets -----------------------------------------------------------------------------------------------------
+
+    def issue_ticket(self, grants: Sequence[Grant], seconds: int, uses: int, name: str | None) -> Ticket:
+        """A ticket for whoever has it first."""
+        if name is not None and self.state.named(name) is not None:
+            raise NameTaken(f"there is a member {name} already: --name gives another name")
+        self._forget_tickets()
+        expires = self._now + seconds
+        ticket = Ticket.make(
+            realm=self.state.realm, authority=self._keys.id, checkpoint=self.state.latest.kept, expires=expires
+        )
+        key = ticket.key()
+        issued = IssuedTicket(
+            id=key.id,
+            public=key.public,
+            grants=_joined((), grants),
+            issued=self._now,
+            expires=expires,
+            uses=uses,
+            name=name,
+        )
+        self.state = replace(self.state, tickets=(*self.state.tickets, issued))
+        self._event(
+            "ticket.issued", key.id.hex(), expires=expires, uses=uses, name=name, grants=grants_to_json(issued.grants)
+        )
+        return ticket
+
+    def redeem(self, enrolment: Enrolment, topic: "Topic", approve: Approve | None = None) -> None:
+        """Let somebody in who came with a ticket, or answer why not. Raises Refused or Malformed for a forged one."""
+        request = open_enrolment(enrolment, self._keys, self.state.realm)
+        if topic.has_answer(request.ticket_id, request.keys.id):
+            return
+        ticket = next((one for one in self.state.tickets if one.id == request.ticket_id), None)
+        if ticket is None:
+            if self.state.member(request.keys.id) is None and not self.state.was_revoked(request.keys.id):
+                self._answer(request, Reason.NOT_KNOWN)
+            return
+        request.check_ticket(ticket.public)
+        if request.keys.id in ticket.used_by:
+            return  # what it got is among the members, unless that was revoked
+        if ticket.is_used_up:
+            self._used_again(request, ticket, topic)
+        elif self._now > ticket.expires:
+            self._answer(request, Reason.EXPIRED)
+        else:
+            self._let_in(request, ticket, approve)
+
+    def _let_in(self, request: Request, ticket: IssuedTicket, approve: Approve | None) -> None:
+        name = request.name or ticket.name
+        try:
+            self._check_keys(request.keys)
+        except IdentityError:
+            self._answer(request, Reason.REFUSED)
+            return
+        if self.state.was_revoked(request.keys.id):
+            self._answer(request, Reason.REFUSED)
+            return
+        member = self.state.member(request.keys.id)
+        if member is None and name is not None and self.state.named(name) is not None:
+            self._answer(request, Reason.NAME_TAKEN)
+            return
+        shown = name or f"{ROLE_WORDS[ticket.grants[0].role]}-{request.keys.id.hex()[:8]}"
+        if approve is not None and not approve(shown, request.keys.id, ticket.grants):
+            self._put(replace(ticket, uses=len(ticket.used_by)))  # whoever has it, it isn't whom it was for
+            self._answer(request, Reason.REFUSED)
+            return
+        try:
+            self.grant(request.keys, ticket.grants, None if member is not None else name)
+        except NameTaken:
+            self._answer(request, Reason.NAME_TAKEN)
+            return
+        except IdentityError:
+            self._answer(request, Reason.REFUSED)
+            return
+        self._put(replace(ticket, used_by=(*ticket.used_by, request.keys.id)))
+        self._event("ticket.redeemed", ticket.id.hex(), fingerprint=request.keys.id.hex(), name=shown)
+
+    def _used_again(self, request: Request, ticket: IssuedTicket, topic: "Topic") -> None:
+        """Somebody else has the ticket too, and nobody can tell which of them it was for."""
+        if not ticket.used_by:
+            self._answer(request, Reason.REFUSED)  # a person said no to whoever came with it
+            return
+        self._answer(request, Reason.USED)
+        self._event(
+            "identity.alarm",
+            ticket.id.hex(),
+            kind="ticket-reused",
+            fingerprint=request.keys.id.hex(),
+            used_by=[one.hex() for one in ticket.used_by],
+        )
+        if ticket.uses == 1 and (member := self.state.member(ticket.used_by[0])) is not None:
+            self._revoke(member, topic.end_of(member.credential.subject) if produces(member) else None)
+
+    def _answer(self, request: Request, reason: Reason) -> None:
+        answer = Answer(realm=self.state.realm, ticket_id=request.ticket_id, node=request.keys.id, reason=reason)
+        self.answers.append(sign_body(answer, self._keys))
+        self._event(
+            "ticket.refused",
+            request.ticket_id.hex(),
+            fingerprint=request.keys.id.hex(),
+            reason=reason.name.lower().replace("_", "-"),
+        )
+
+    def _put(self, ticket: IssuedTicket) -> None:
+        tickets = tuple(ticket if one.id == ticket.id else one for one in self.state.tickets)
+        self.state = replace(self.state, tickets=tickets)
+
+    def _forget_tickets(self) -> None:
+        kept = tuple(
+            one
+            for one in self.state.tickets
+            if self._now <= one.expires + (_USED_SECONDS if one.used_by or not one.uses else _UNUSED_SECONDS)
+        )
+        self.state = replace(self.state, tickets=kept)
+
+    # Checkpoints -------------------------------------------------------------------------------------------------
+
+    def restore(self, newest: Latest, members: Sequence[Member], serial: int) -> None:
+        """Take over what the topic has and this state, from a backup, hasn't: the newest checkpoint and who is in it.
+
+        `serial` is the highest on the topic. Tickets of before are void: which of them were used isn't known.
+        """
+        listed = {one.credential.subject for one in members}
+        known = {one.id for one in self.state.revoked}
+        gone = [one for one in self.state.members if one.credential.subject not in listed]
+        lost = [
+            Revoked(one.credential.subject, one.credential.name, one.credential.serial, newest.checkpoint.created)
+            for one in gone
+        ]
+        known |= {one.id for one in lost}
+        lost += [
+            Revoked(one.id, "", 0, newest.checkpoint.created) for one in newest.checkpoint.ended if one.id not in known
+        ]
+        self._ended = {one.id: one for one in newest.checkpoint.ended}
+        self._number = newest.checkpoint.number + RESTORED_SKIP
+        self.state = replace(
+            self.state,
+            serial=max(self.state.serial, serial, *newest.checkpoint.live, 0),
+            latest=newest,
+            members=tuple(members),
+            revoked=(*self.state.revoked, *lost),
+            tickets=(),
+        )
+        missing = len(newest.checkpoint.live) - len(members)
+        self._event("authority.restored", self.state.realm, checkpoint=newest.checkpoint.number, missing=missing)
+
+    def close(self, *, force: bool = False) -> bool:
+        """Sign the next checkpoint if anything changed, if it is time, or if told to. Whether it did."""
+        last = self.state.latest.checkpoint
+        live = {one.credential.serial: one.signed.hash for one in self.state.members}
+        ended = tuple(sorted(self._ended.values(), key=lambda one: one.id))
+        skips = self._number != last.number + 1
+        if not (force or skips or self._now >= self.due or live != last.live or ended != last.ended):
+            return False
+        created = max(self._now, last.created)
+        made = Checkpoint(
+            realm=self.state.realm,
+            number=self._number,
+            previous=self.state.latest.signed.hash,
+            created=created,
+            expires=created + self.state.lease_seconds,
+            live=live,
+            ended=ended,
+            suite=KemSuite(last.suite),
+            signatures=last.signatures,
+            positions=last.positions,
+        )
+        self.state = replace(self.state, latest=latest_of(sign_body(made, self._keys)))
+        self._number = made.number + 1
+        return True
+
+    @property
+    def due(self) -> float:
+        """When the next checkpoint must be signed, whatever happens."""
+        last = self.state.latest.checkpoint
+        return last.created + CHECKPOINT_AT * (last.expires - last.created)
+
+    def _event(self, kind: AuditType, subject: str, /, **data: object) -> None:
+        self.events.append(Event(kind, subject, data))
+
+
+class NameTaken(IdentityError):
+    """Another member has the name."""
+
+
+def produces(member: Member) -> bool:
+    """Whether it may produce anything."""
+    return any(grant.role is Role.PRODUCE for grant in member.credential.grants)
+
+
+def _joined(before: Sequence[Grant], more: Sequence[Grant]) -> tuple[Grant, ...]:
+    """All of them, those of one role and history together."""
+    patterns: dict[tuple[Role, object], dict[str, None]] = {}
+    for grant in (*before, *more):
+        patterns.setdefault((grant.role, grant.history), {}).update(dict.fromkeys(grant.patterns))
+    try:
+        return tuple(
+            replace(grant, patterns=tuple(patterns.pop((grant.role, grant.history))))
+            for grant in (*before, *more)
+            if (grant.role, grant.history) in patterns
+        )
+    except ProtocolError as error:
+        raise IdentityError(error.reason) from None
+
+
+def _kinds(keys: PublicKeys) -> str:
+    wrapping = "MLKEM768-X25519" if keys.suite is KemSuite.MLKEM768_X25519 else "X25519"
+    return f"{wrapping}, {'two signatures' if keys.signs_twice else 'one signature'}"

@@ -1,0 +1,193 @@
+"""An authority at work: decisions go to disk, then to the control topic."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from kveil.protocol.identity.alarms import AlarmKind
+from kveil.protocol.identity.credential import Grant
+from kveil.protocol.identity.enrolment import Enrolment
+from kveil.protocol.identity.errors import IdentityError as ProtocolError
+from kveil.protocol.identity.identity import Identity
+from kveil.protocol.identity.record import encode_record
+from kveil.protocol.identity.signing import Signed
+from kveil.proxy.admin.audit import audit
+from kveil.proxy.identity.authority import Authority
+from kveil.proxy.identity.authority_reader import AuthorityReader
+from kveil.proxy.identity.authority_state import AuthorityState
+from kveil.proxy.identity.authority_store import AuthorityStore
+from kveil.proxy.identity.errors import IdentityError
+from kveil.proxy.identity.owed import everything, owed
+from kveil.proxy.keys.errors import KeyUnavailable
+from kveil.proxy.log import get_logger, log_limited
+from kveil.proxy.net.control import explained
+from kveil.proxy.net.topic_log import TopicLog
+
+# How often the clock is looked at: for credentials, and for checkpoints.
+LOOK_SECONDS: Final = 15.0
+RETRY_SECONDS: Final = 1.0
+_LOCK_SECONDS: Final = 0.05
+# Of what `_alarms` has: the authority answers those itself, or they are what it is about to mend.
+_OWN_ALARMS: Final = frozenset({AlarmKind.ROLLBACK, AlarmKind.FREEZE, AlarmKind.TICKET_REUSED})
+_log = get_logger(__name__)
+
+Ask = Callable[[str, bytes, tuple[Grant, ...]], bool]
+"""Asks a person, and waits for the answer."""
+
+
+def decide(
+    store: AuthorityStore, keys: Identity, work: Callable[[Authority], None], *, force: bool = False
+) -> tuple[AuthorityState, list[Signed]]:
+    """Have what `work` decides on disk, and in the audit. Returns the state, and answers that it hasn't.
+
+    :raises IdentityError: it can't be; nothing is changed.
+    """
+    made: list[Authority] = []
+
+    def decided(state: AuthorityState) -> AuthorityState:
+        authority = Authority(keys, state, int(time.time()))
+        made.append(authority)
+        work(authority)
+        authority.renew()
+        authority.close(force=force)
+        return authority.state
+
+    state = store.change(keys, decided)
+    (authority,) = made
+    for event in authority.events:
+        audit(event.kind, event.subject, **event.data)
+    return state, authority.answers
+
+
+class AuthorityAtWork:
+    """One process of an authority, which has the topic before it."""
+
+    def __init__(self, store: AuthorityStore, keys: Identity, reader: AuthorityReader, log: TopicLog) -> None:
+        self._store = store
+        self._keys = keys
+        self._reader = reader
+        self._log = log
+        self._told: set[tuple[str, bytes]] = set()
+
+    async def decide(
+        self,
+        work: Callable[[Authority], None],
+        *,
+        force: bool = False,
+        all_again: bool = False,
+        publishes: bool = True,
+    ) -> AuthorityState:
+        """Decide by what the topic says now, and publish.
+
+        :raises IdentityError: it can't be; nothing is changed.
+        :raises KeyUnavailable: it is decided, and could not be published: it will be, by whatever comes next.
+        """
+        await self._log.catch_up()
+        async with self._publishing():
+            self._restore()
+            state, answers = decide(self._store, self._keys, work, force=force)
+            records = everything(self._keys, state) if all_again else owed(self._keys, state, self._reader)
+            if publishes:
+                await self._publish([*answers, *records])
+        return state
+
+    def _restore(self) -> None:
+        """Take over what the topic has, if the directory is an older one, from a backup."""
+        kept = self._store.load(self._keys).latest.kept
+        if (why := self._reader.fork(kept)) is not None:
+            raise IdentityError(why)
+        found = self._reader.newer_than(kept)
+        if found is not None:
+            decide(self._store, self._keys, lambda authority: authority.restore(*found))
+            _log.warning("authority_restored", own=kept.number, found=found[0].kept.number)
+
+    async def _publish(self, records: Sequence[Signed]) -> None:
+        if records:
+            await self._log.append([encode_record(record) for record in records])
+
+    @asynccontextmanager
+    async def _publishing(self) -> AsyncIterator[None]:
+        while (descriptor := self._store.try_publishing()) is None:  # noqa: ASYNC110 - another process has it
+            await asyncio.sleep(_LOCK_SECONDS)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    # Running -----------------------------------------------------------------------------------------------------
+
+    async def run(self, stopping: asyncio.Event, ask: Ask | None = None) -> None:
+        """Answer enrolments, renew credentials and sign checkpoints until told to stop.
+
+        :raises IdentityError: the authority can't go on.
+        """
+        changed = asyncio.Event()
+        self._reader.when_changed = changed.set
+        changed.set()
+        while not stopping.is_set():
+            changed.clear()
+            try:
+                await self._step(ask)
+            except KeyUnavailable as error:
+                log_limited(_log.warning, "control_topic_unusable", reason=explained(error))
+                await _first_of(stopping.wait(), asyncio.sleep(RETRY_SECONDS))
+                changed.set()
+            await _first_of(stopping.wait(), changed.wait(), asyncio.sleep(LOOK_SECONDS))
+
+    async def _step(self, ask: Ask | None) -> None:
+        for enrolment in self._reader.take_enrolments():
+            await self._answer(enrolment, ask)
+        before = self._store.load(self._keys).latest.kept.number
+        state = await self.decide(lambda _: None)
+        if state.latest.kept.number != before:
+            _log.info("checkpoint", number=state.latest.kept.number, members=len(state.members))
+        self._tell_alarms()
+
+    async def _answer(self, enrolment: Enrolment, ask: Ask | None) -> None:
+        try:
+            said = await self._approval(enrolment, ask)
+            await self.decide(lambda authority: authority.redeem(enrolment, self._reader, said))
+        except ProtocolError as error:
+            log_limited(
+                _log.warning,
+                "enrolment_refused",
+                key=enrolment.ticket_id,
+                ticket=enrolment.ticket_id.hex(),
+                reason=f"not made with this ticket, or altered: {error.reason}",
+            )
+
+    async def _approval(self, enrolment: Enrolment, ask: Ask | None) -> Ask | None:
+        """What a person says to an enrolment: nothing is locked while they think."""
+        if ask is None:
+            return None
+        asked: list[tuple[str, bytes, tuple[Grant, ...]]] = []
+
+        def remember(name: str, subject: bytes, grants: tuple[Grant, ...]) -> bool:
+            asked.append((name, subject, grants))
+            return True
+
+        trial = Authority(self._keys, self._store.load(self._keys), int(time.time()))
+        trial.redeem(enrolment, self._reader, remember)
+        said = await asyncio.to_thread(ask, *asked[0]) if asked else True
+        return lambda *_: said
+
+    def _tell_alarms(self) -> None:
+        for kind, about, detail in self._reader.view.alarms(int(time.time())):
+            if kind not in _OWN_ALARMS and (kind, about) not in self._told:
+                self._told.add((kind, about))
+                _log.error("identity_alarm", kind=kind, about=about.hex(), reason=detail)
+                audit("identity.alarm", about.hex() or self._reader.view.realm, kind=kind, reason=detail)
+
+
+async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Return when one of them is over; the others are dropped."""
+    tasks = [asyncio.get_running_loop().create_task(one) for one in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,91 @@
+"""The control topic for commands: followed and written by the configuration's own login, without any key."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from kveil.protocol.identity.record import CONTROL_TOPIC
+from kveil.proxy.addresses import Brokers
+from kveil.proxy.admin.metrics import Metrics
+from kveil.proxy.budget import BufferBudget
+from kveil.proxy.config import Seal, Settings, TopicRule
+from kveil.proxy.context import Shared
+from kveil.proxy.errors import QuestionFailed
+from kveil.proxy.identity.errors import IdentityError
+from kveil.proxy.keys.errors import KeyUnavailable
+from kveil.proxy.keys.realm import Realm
+from kveil.proxy.keys.ring import KeyRing
+from kveil.proxy.net.own_client import OwnClient
+from kveil.proxy.net.own_topic import OwnTopic
+from kveil.proxy.net.topic_log import TopicLog, TopicReader
+from kveil.proxy.policy import Policy
+from kveil.proxy.topics import SettingsCache, TopicNames
+
+NOT_THERE: Final = (
+    f"there is no topic {CONTROL_TOPIC}: is this the realm's cluster? `kveil authority run` or `checkpoint` makes it"
+)
+_RIGHTS: Final = (
+    f". The login needs the ACLs Describe, Read and Write on the topic {CONTROL_TOPIC}; whoever makes it needs Create "
+    "too, or somebody makes it beforehand, with one partition and cleanup.policy=compact"
+)
+
+
+class ControlUnusable(IdentityError):
+    """The control topic can't be read or written. The text says why, and the way out."""
+
+    exit_code = 1
+
+
+class _ThereAlready(OwnTopic):
+    """A topic that this command isn't to make: on the wrong cluster it would wait for an answer for ever."""
+
+    async def _create(self, client: OwnClient, brokers: int) -> None:  # noqa: ARG002 - as its base has it
+        raise QuestionFailed(NOT_THERE)
+
+
+@asynccontextmanager
+async def control_topic(settings: Settings, reader: TopicReader, *, make: bool = False) -> AsyncIterator[TopicLog]:
+    """Follow the topic for the length of a block, which begins when it was read to its end.
+
+    With `make` the topic is made if it isn't there. KeyUnavailable of the block becomes a sentence too.
+
+    :raises ControlUnusable: it can't be read, or written.
+    """
+    topic = OwnTopic(CONTROL_TOPIC) if make else _ThereAlready(CONTROL_TOPIC)
+    log = TopicLog(_shared(settings), topic, reader)
+    task = asyncio.get_running_loop().create_task(log.run())
+    try:
+        await log.catch_up()
+        yield log
+    except KeyUnavailable as error:
+        raise ControlUnusable(explained(error)) from None
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def explained(error: KeyUnavailable) -> str:
+    """What went wrong, with the way out where rights are missing."""
+    text = str(error)
+    return text + _RIGHTS if "AUTHORIZATION_FAILED" in text else text
+
+
+def _shared(settings: Settings) -> Shared:
+    """Nothing is sealed or opened here, so rules and keys don't matter, and needn't be right."""
+    plain = settings.model_copy(update={"topics": (TopicRule(match="*", seal=Seal.NONE),), "presets": ()})
+    metrics = Metrics()
+    realm = Realm(name=settings.realm or "", hiding_key=None)
+    return Shared(
+        settings=plain,
+        policy=Policy(plain),
+        metrics=metrics,
+        keys=KeyRing({}, realm, plain.keys, plain.limits, metrics=metrics),
+        brokers=Brokers(),
+        budget=BufferBudget(plain.limits.buffered_bytes),
+        topic_names=TopicNames(),
+        topic_settings=SettingsCache(plain.limits.topic_settings_seconds),
+        now=time.monotonic,
+        unix_time=time.time,
+    )
