@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from kveil.protocol.identity.record import CONTROL_TOPIC
+from kveil.protocol.identity import CONTROL_TOPIC
 from kveil.proxy.addresses import Brokers
 from kveil.proxy.admin.metrics import Metrics
 from kveil.proxy.budget import BufferBudget

@@ -179,5 +179,3 @@ def test_a_restored_authority_goes_on_from_what_the_topic_has(place: Place, tmp_
     number = json.loads(before.stdout)["checkpoint"]["number"]
     assert json.loads(done.stdout)["checkpoint"] >= number + 1000
     assert place.readers("two", "any") == ["second"]
-
-
