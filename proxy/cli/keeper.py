@@ -1,15 +1,18 @@
 """`kveil keeper`: hand epoch keys on to those who joined later and may read all."""
 
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import typer
 
-from kveil.proxy.cli import options
+from kveil.proxy.cli import identities, options
 from kveil.proxy.cli.apps import command_app
 from kveil.proxy.cli.options import Flags, settings_from
+from kveil.proxy.cli.telling import tell
 
 if TYPE_CHECKING:
-    from kveil.proxy.context import Shared
+    from kveil.proxy.config import Settings
     from kveil.proxy.identity.control import Control
 
 app = command_app()
@@ -25,6 +28,8 @@ def keeper() -> None:
 @app.command()
 def run(
     *,
+    directory: identities.IdentityDirectory = None,
+    passphrase: identities.Passphrase = None,
     config: options.ConfigFile = None,
     upstream: options.UpstreamServers = None,
     tls: options.Tls = None,
@@ -32,68 +37,72 @@ def run(
     log_level: options.LogLevel = None,
     log_format: options.LogFormat = None,
 ) -> None:
-    """Follow the control topic, and hand keys on as they are missed, until stopped."""
+    """Follow the control topic, and hand keys on as they are missed, until it is stopped."""
     import asyncio
 
-    from kveil.proxy.server import run_loop
-
     flags = Flags(config=config, upstream=upstream, tls=tls, tls_ca=tls_ca, log_level=log_level, log_format=log_format)
-    shared, control = _keeper(flags)
+    settings = settings_from(flags)
+    asyncio.run(_run(settings, _control(settings, directory, passphrase, config)))
 
-    async def work() -> None:
-        import signal
 
-        from kveil.proxy.net.keeping import keep
+async def _run(settings: "Settings", control: "Control") -> None:
+    import asyncio
+    import signal
 
-        stopping = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-        await keep(shared, control, _tell, stopping)
+    from kveil.proxy.log import get_logger
+    from kveil.proxy.net.keeping import keep
 
-    run_loop(work())
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    log = get_logger(__name__)
+    log.info("keeper_running", realm=control.view.realm, fingerprint=control.me.hex())
+    await keep(settings, control, stopping, _log)
+    log.info("stopped")
+
+
+def _log(what: int | str) -> None:
+    from kveil.proxy.log import get_logger, log_limited
+
+    if isinstance(what, int):
+        get_logger(__name__).info("regranted", regrants=what)
+    else:
+        log_limited(get_logger(__name__).warning, "nothing_regranted", key=what, reason=what)
 
 
 @app.command()
 def regrant(
     *,
+    directory: identities.IdentityDirectory = None,
+    passphrase: identities.Passphrase = None,
     config: options.ConfigFile = None,
     upstream: options.UpstreamServers = None,
     tls: options.Tls = None,
     tls_ca: options.TlsCa = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Hand on what is missing now, once: for a keeper that is offline otherwise."""
+    import asyncio
+
     from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
     from kveil.proxy.net.keeping import keep_once
-    from kveil.proxy.server import run_loop
 
-    shared, control = _keeper(Flags(config=config, upstream=upstream, tls=tls, tls_ca=tls_ca))
+    settings = settings_from(Flags(config=config, upstream=upstream, tls=tls, tls_ca=tls_ca))
+    control = _control(settings, directory, passphrase, config)
     try:
-        made = run_loop(keep_once(shared, control))
+        made = asyncio.run(keep_once(settings, control))
     except (KeyDenied, KeyUnavailable) as error:
         typer.echo(f"kveil: {error}", err=True)
         raise typer.Exit(FAILED) from None
-    typer.echo(f"{made} regrants were made.")
+    tell(f"{made} regrants were made.", {"regrants": made}, as_json=as_json)
 
 
-def _keeper(flags: Flags) -> "tuple[Shared, Control]":
-    """What it takes to reach the cluster, and this node's view of the control topic."""
+def _control(settings: "Settings", directory: Path | None, passphrase: str | None, config: Path | None) -> "Control":
+    """What this node believes of the control topic, of which nothing is read yet. Raises IdentityError."""
     from kveil.proxy import log
-    from kveil.proxy.keys.errors import KeySetupError
-    from kveil.proxy.server import share
+    from kveil.proxy.identity.control import Control
+    from kveil.proxy.identity.node import open_node_at
 
-    settings = settings_from(flags)
     log.configure(settings.log.format.value, settings.log.level.value)
-    shared = share(settings)
-    if shared.announced_keys is None:
-        raise KeySetupError("keys.provider: a keeper needs identities, and no key of theirs is named")
-    return shared, shared.announced_keys.control
-
-
-def _tell(what: int | str) -> None:
-    from kveil.proxy import log
-
-    logger = log.get_logger(__name__)
-    if isinstance(what, int):
-        logger.info("regranted", regrants=what)
-    else:
-        log.log_limited(logger.warning, "nothing_regranted", key=what, reason=what)
+    node = open_node_at(*identities.node_place(directory, passphrase, config))
+    return Control(node, clock=time.monotonic, unix_time=time.time)

@@ -9,7 +9,6 @@ What is published was on disk before. So a crash in between loses nothing: what 
 Between two who publish, the newest checkpoint must come last, since the log cleaner keeps the last: hence the lock.
 """
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from kveil.protocol.identity.identity import Identity
 from kveil.proxy.identity.authority_state import AuthorityState, decode_state, encode_state
 from kveil.proxy.identity.errors import IdentityError
 from kveil.proxy.identity.identity_file import create_identity, has_identity, read_fingerprint, read_identity
-from kveil.proxy.private_file import DIRECTORY_OWNER_ONLY, PrivateFile
+from kveil.proxy.private_file import DIRECTORY_OWNER_ONLY, PrivateFile, lock_for_good
 from kveil.proxy.secret import Secret
 
 AUTHORITY_KEYS: Final = "authority.json"
@@ -110,12 +109,6 @@ class AuthorityStore:
     def _try_lock(self, name: str) -> int | None:
         path = self.directory / name
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return lock_for_good(path)
         except OSError as error:
             raise IdentityError(f"{path} can't be written: {error.strerror}") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            return None
-        return descriptor

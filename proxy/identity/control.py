@@ -21,6 +21,7 @@ from kveil.protocol.identity.regrant import Regrant
 from kveil.protocol.identity.view import View
 from kveil.proxy.admin.audit import audit
 from kveil.proxy.identity.errors import IdentityError
+from kveil.proxy.identity.moments import moment
 from kveil.proxy.identity.node import Node
 from kveil.proxy.identity.node_files import CheckpointMark
 from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
@@ -178,7 +179,8 @@ class Control:
         reason = f"this identity may do nothing: {standing}"
         if listed is not None:
             credential = listed.credential
-            reason += f" (its time is {credential.not_before} to {credential.expires}, this host's clock says {now})"
+            times = f"{moment(credential.not_before)} to {moment(credential.expires)}"
+            reason += f" (its time is {times}, this host's clock says {moment(now)})"
         fingerprint = format_fingerprint(self.me)
         msg = f"{reason}. Have the authority grant, or enrol this host anew; its fingerprint is {fingerprint}"
         raise KeyDenied(msg)

@@ -1,5 +1,6 @@
 """A node: its keys, whom it belongs to, and the files that remember both."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from kveil.protocol.identity.identity import Identity
@@ -7,6 +8,7 @@ from kveil.proxy.config import Identity as IdentitySettings
 from kveil.proxy.identity.errors import IdentityError
 from kveil.proxy.identity.identity_file import read_identity
 from kveil.proxy.identity.node_files import Membership, NodeFiles
+from kveil.proxy.secret import Secret
 
 
 class Node(NamedTuple):
@@ -22,11 +24,16 @@ def open_node(settings: IdentitySettings) -> Node:
 
     :raises IdentityError: it isn't enrolled, or what it must remember is missing, unsafe or damaged.
     """
-    files = NodeFiles(settings.path)
-    membership = files.membership()
-    files.mark()
     try:
         passphrase = None if settings.passphrase is None else settings.passphrase.read()
     except ValueError as error:
         raise IdentityError(f"identity.passphrase: {error}") from None
-    return Node(read_identity(settings.path, passphrase), membership, files)
+    return open_node_at(settings.path, passphrase)
+
+
+def open_node_at(path: Path, passphrase: Secret | None) -> Node:
+    """The same for a directory and the passphrase itself."""
+    files = NodeFiles(path)
+    membership = files.membership()
+    files.mark()
+    return Node(read_identity(path, passphrase), membership, files)

@@ -60,6 +60,7 @@ class TestFork:
         view = scene.realm.view(*([other, *scene.all] if first else [*scene.all, other]))
         assert kinds(view) == ["fork"]
         assert view.sealing_stop(NOW).kind == view.opening_stop().kind == "fork"
+        assert verdict(view, scene.one)[0] is Verdict.NOT_YET
 
     def test_the_one_that_was_kept(self, scene):
         assert kinds(scene.view(kept=Kept(1, self.other(scene).hash))) == ["fork"]

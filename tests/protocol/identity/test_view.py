@@ -16,6 +16,7 @@ from kveil.protocol.identity.judging import Verdict
 from kveil.protocol.identity.marks import Head, Kept, Mark
 from kveil.protocol.identity.members import Standing
 from kveil.protocol.identity.record import IdentityRecord, encode_record, sign_body
+from kveil.protocol.identity.signing import RecordType, sign
 from kveil.protocol.identity.ticket import Ticket
 from kveil.protocol.identity.view import View
 from tests.support.realm import (
@@ -124,8 +125,12 @@ def test_nothing_counts_before_its_checkpoint_is_on_disk(scene):
 
 
 def test_restarts_from_what_is_kept(scene):
+    view = View(realm="demo", authority=scene.realm.authority.id, kept=scene.realm.kept)
+    for record in scene.all:
+        view.apply(value_of(record))
+        assert view.to_keep is None  # it is on disk
+    assert view.checkpoint.number == 1
     view = scene.view(kept=scene.realm.kept, authority_keys=scene.realm.authority.public)
-    assert view.to_keep is None
     assert view.alarms(NOW) == ()
     assert accepted(view, scene.one) == [True]
     with pytest.raises(ValueError, match="another authority"):
@@ -266,8 +271,6 @@ def test_an_insider_names_anothers_kid(scene):
 
 
 def sign_as(node, fields):
-    from kveil.protocol.identity.signing import RecordType, sign
-
     return sign(RecordType.ANNOUNCEMENT, fields, node.keys)
 
 
@@ -357,3 +360,16 @@ class TestRegrants:
             scene.realm.live, scene.realm.checkpoints = live, scene.realm.checkpoints[:1]
         missing = [record for record in scene.all if record is not scene.one]
         assert scene.realm.view(*missing, made).regrants(kid) == ()
+
+    def test_that_name_something_else_dont(self, scene):
+        """Another's credential, an older one without the grant, another kid or topic than the announcement's."""
+        second = scene.realm.node("second", keeps())
+        _, older = scene.realm.issue(scene.keeper.keys, "keeper", consumes(), list_it=False)
+        kids = [announcement_of(record).kid for record in (scene.one, scene.two)]
+        made = scene.realm.regrant(scene.keeper, scene.one, SECRETS[0], scene.reader)
+        base = (second.credential, older, scene.realm.checkpoint())
+        assert len(scene.view(*base, made).regrants(kids[0])) == 1
+        for change in ({3: second.credential.hash}, {3: older.hash}, {5: kids[1]}, {6: "orders2"}):
+            forged = sign(RecordType.REGRANT, dict(made.fields) | change, scene.keeper.keys)
+            view = scene.view(*base, forged)
+            assert [view.regrants(kid) for kid in kids] == [(), ()]

@@ -6,6 +6,7 @@ from kveil.protocol.identity.announcement import Announcement
 from kveil.protocol.identity.credential import SKEW_SECONDS, History
 from kveil.protocol.identity.record import Record, decode_record
 from kveil.proxy.identity.errors import IdentityError
+from kveil.proxy.identity.moments import moment
 from kveil.proxy.identity.node_files import NodeFiles
 from kveil.proxy.keys.announced import LOOK_SECONDS
 from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
@@ -239,7 +240,7 @@ async def test_a_grant_that_is_taken_away_and_given_back(world, shop, writer):
 async def test_a_clock_that_is_wrong(world, writer):
     """The answer says both times."""
     world.clock.now -= 1000
-    with pytest.raises(KeyDenied, match=f"this host's clock says {int(world.unix_time())}"):
+    with pytest.raises(KeyDenied, match=f"this host's clock says {moment(int(world.unix_time()))}"):
         await world.process(writer).seal()
 
 
