@@ -19,7 +19,7 @@ from kveil.protocol.identity.identity import Identity
 from kveil.proxy.identity.authority_state import AuthorityState, decode_state, encode_state
 from kveil.proxy.identity.errors import IdentityError
 from kveil.proxy.identity.identity_file import create_identity, has_identity, read_fingerprint, read_identity
-from kveil.proxy.private_file import DIRECTORY_OWNER_ONLY, PrivateFile, lock_for_good
+from kveil.proxy.private_file import DIRECTORY_OWNER_ONLY, PrivateFile
 from kveil.proxy.secret import Secret
 
 AUTHORITY_KEYS: Final = "authority.json"
@@ -107,8 +107,4 @@ class AuthorityStore:
         return self._try_lock("publishing.lock")
 
     def _try_lock(self, name: str) -> int | None:
-        path = self.directory / name
-        try:
-            return lock_for_good(path)
-        except OSError as error:
-            raise IdentityError(f"{path} can't be written: {error.strerror}") from None
+        return PrivateFile(self.directory / name, "authority's lock", IdentityError).take()

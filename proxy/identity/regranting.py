@@ -80,7 +80,7 @@ def _regrants(control: Control, own: Listed, announced: Announced, topic: str) -
                 credential=own.hash,
             )
         except ProtocolError as error:
-            log_limited(_log.error, "not_regranted", key=kid, topic=topic, kid=kid.hex(), reason=error.reason)
+            log_limited(_log.warning, "not_regranted", key=kid, topic=topic, kid=kid.hex(), reason=error.reason)
             return
         readers = [control.name_of(one.id) for one in some]
         audit("key.regranted", topic, kid=kid.hex(), readers=readers)

@@ -13,7 +13,7 @@ from kveil.proxy.cli import telling
 from kveil.proxy.cli.root import app
 from kveil.proxy.secret import Secret
 
-FOR_PEOPLE = {"kveil run", "kveil producer", "kveil consumer", "kveil demo"}
+FOR_PEOPLE = {f"kveil {name}" for name in ("run", "producer", "consumer", "keeper run", "authority run", "demo")}
 """They run on: `--log-format json` is theirs. The demo is to be looked at."""
 PASSWORD = Secret(b"a-password")
 SECONDS = 30.0
