@@ -114,6 +114,8 @@ class Rule:
     # Who may; None for everybody, also for clients that nobody has asked who they are.
     producers: frozenset[str] | None = None
     consumers: frozenset[str] | None = None
+    # Identities whose records are opened; None for all that were granted the topic.
+    sealed_by: frozenset[str] | None = None
     # By partition: plain batches that end before this offset are read too. A mapping has no hash; rules are in needs.
     plain_before: Mapping[int, int] = field(default_factory=dict, hash=False)
 
@@ -254,6 +256,7 @@ def _compiled(rule: TopicRule, key: KeyRef, accept_keys: frozenset[KeyRef]) -> R
         any_partition=rule.sealed_as is not None and rule.sealed_as.partition == "any",
         producers=None if rule.producers is None else frozenset(rule.producers),
         consumers=None if rule.consumers is None else frozenset(rule.consumers),
+        sealed_by=None if rule.sealed_by is None else frozenset(rule.sealed_by),
     )
 
 

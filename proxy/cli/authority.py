@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from kveil.proxy.cli import authority_online, identities, options
+from kveil.proxy.cli import authority_online, authority_work, identities, options
 from kveil.proxy.cli.apps import command_app
 from kveil.proxy.cli.telling import tell, warn
 
@@ -58,7 +58,7 @@ def init(
     from kveil.proxy.identity.authority_store import AuthorityStore
     from kveil.proxy.keys.keyfile import checked_name, new_realm
 
-    authority_online.log_audit()
+    authority_work.log_audit()
     store = AuthorityStore(identities.authority_directory(directory))
     secret = identities.passphrase_of(passphrase)
     store.check_vacant()
@@ -99,7 +99,7 @@ def ticket(
     def issue(deciding: "Authority") -> None:
         made.append(deciding.issue_ticket(grants, round(minutes * 60), uses, name))
 
-    authority_online.decide_offline(directory, passphrase, issue)
+    authority_work.decide_offline(directory, passphrase, issue)
     (one,) = made
     tell(one.to_text(), {"ticket": one.to_text(), "expires": one.expires, "uses": uses}, as_json=as_json)
     if sys.stdout.isatty():
@@ -113,8 +113,8 @@ def list_members(
     as_json: options.AsJson = False,
 ) -> None:
     """Show members, who was revoked, open tickets, and the newest checkpoint. Needs no cluster."""
-    state, _ = authority_online.load(directory, passphrase)
-    listing = authority_online.listing(state)
+    state, _ = authority_work.load(directory, passphrase)
+    listing = authority_work.listing(state)
     tell(_as_text(listing), listing, as_json=as_json)
     if not as_json:
         _warn_without_keeper(state)

@@ -1,28 +1,26 @@
 """The commands of `kveil authority` that write to the control topic, or a file for it, and what all of them share."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from kveil.proxy.cli import identities, options
+from kveil.proxy.cli import authority_work, identities, options
 from kveil.proxy.cli.options import Flags, settings_from
 from kveil.proxy.cli.telling import tell
 
 if TYPE_CHECKING:
-    from kveil.protocol.identity.checkpoint import Ended
     from kveil.protocol.identity.credential import Grant
-    from kveil.protocol.identity.identity import Identity, PublicKeys
+    from kveil.protocol.identity.identity import Identity
     from kveil.proxy.config import Settings
     from kveil.proxy.identity.authority import Authority
     from kveil.proxy.identity.authority_reader import AuthorityReader
-    from kveil.proxy.identity.authority_state import AuthorityState
     from kveil.proxy.identity.authority_store import AuthorityStore
     from kveil.proxy.net.authority import AuthorityAtWork
 
-Work = Callable[["AuthorityReader | None"], Callable[["Authority"], None]]
-"""What is to be decided, by what the topic says; None where it isn't read."""
+_MOST_ANSWER_BYTES: Final = 4_096
 
 
 def run(
@@ -43,11 +41,14 @@ def run(
     import asyncio
 
     from kveil.proxy import log
+    from kveil.proxy.identity.errors import IdentityError
 
     flags = Flags(config=config, upstream=upstream, tls=tls, tls_ca=tls_ca, log_level=log_level, log_format=log_format)
     settings = settings_from(flags)
     log.configure(settings.log.format.value, settings.log.level.value)
-    store, keys = opened(directory, passphrase)
+    if approve and not sys.stdin.isatty():
+        raise IdentityError("--approve asks on a terminal, and standard input is none")
+    store, keys = authority_work.opened(directory, passphrase)
     with store.running():
         asyncio.run(_run(settings, store, keys, approve=approve))
 
@@ -69,18 +70,26 @@ async def _run(settings: "Settings", store: "AuthorityStore", keys: "Identity", 
         await at_work.run(stopping, _ask if approve else None)
         log.info("stopped")
 
-    await _at_work(settings, store, keys, serve)
+    await authority_work.at_topic(settings, store, keys, serve)
 
 
-def _ask(name: str, subject: bytes, grants: "tuple[Grant, ...]") -> bool:
+async def _ask(name: str, subject: bytes, grants: "tuple[Grant, ...]") -> bool:
+    import asyncio
+    import os
+
     from kveil.proxy.identity.authority_state import grants_to_json
 
     shown = identities.grants_as_text(grants_to_json(grants))
     typer.echo(f"{identities.fingerprint(subject)}\nwants in as {name}: {shown}", err=True)
+    typer.echo("Is that the fingerprint that its host shows, and may it? [y/N]: ", nl=False, err=True)
+    # By the event loop: a thread that waits at a terminal would keep the program from ending.
+    loop, answer = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), answer.set)
     try:
-        return typer.confirm("Is that the fingerprint that its host shows, and may it?", err=True)
-    except typer.Abort:
-        return False  # there is no terminal, or nobody at it
+        await answer.wait()
+        return os.read(sys.stdin.fileno(), _MOST_ANSWER_BYTES).strip().lower() in {b"y", b"yes"}
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
 
 
 def grant(
@@ -113,16 +122,21 @@ def grant(
 
     def work(reader: "AuthorityReader | None") -> Callable[["Authority"], None]:
         def granting(authority: "Authority") -> None:
-            authority.grant(_keys_of(subject, identity, authority.state.realm, reader), grants, name)
+            authority.grant(authority_work.keys_of(subject, identity, authority.state.realm, reader), grants, name)
 
         return granting
 
     flags = Flags(config=config, upstream=upstream, tls=tls, tls_ca=tls_ca)
-    state = _decided(flags, directory, passphrase, work, out=out)
+    state = authority_work.decided(flags, directory, passphrase, work, out=out)
     member = state.member(subject)
     assert member is not None
     credential = member.credential
-    shown = {"name": credential.name, "fingerprint": subject.hex(), "serial": credential.serial, **_checkpoint(state)}
+    shown = {
+        "name": credential.name,
+        "fingerprint": subject.hex(),
+        "serial": credential.serial,
+        **authority_work.checkpoint_of(state),
+    }
     tell(f"{credential.name} is a member, by checkpoint {state.latest.kept.number}.", shown, as_json=as_json)
 
 
@@ -143,21 +157,21 @@ def revoke(
 
     def work(reader: "AuthorityReader | None") -> Callable[["Authority"], None]:
         def revoking(authority: "Authority") -> None:
-            authority.revoke(name, _end_of(authority.state, name, reader))
+            authority.revoke(name, authority_work.end_of(authority.state, name, reader))
 
         return revoking
 
     flags = Flags(config=config, upstream=upstream, tls=tls, tls_ca=tls_ca)
     reads_topic = bool(config or upstream)
     try:
-        state = _decided(flags, directory, passphrase, work, out=out, reads_topic=reads_topic)
-    except _TopicWantedError:
+        state = authority_work.decided(flags, directory, passphrase, work, out=out, reads_topic=reads_topic)
+    except authority_work.TopicWantedError:
         raise IdentityError(
             f"{name} is a producer: what it sealed counts as far as the control topic says that it went, so the topic "
             "must be read: give --upstream or --config beside --out"
         ) from None
     text = f"{name} was revoked, by checkpoint {state.latest.kept.number}. Whatever it has read, it keeps."
-    tell(text, {"name": name, **_checkpoint(state)}, as_json=as_json)
+    tell(text, {"name": name, **authority_work.checkpoint_of(state)}, as_json=as_json)
 
 
 def checkpoint(
@@ -176,8 +190,10 @@ def checkpoint(
 ) -> None:
     """Sign the next checkpoint, which renews the lease of all producers, and credentials that are getting old."""
     flags = Flags(config=config, upstream=upstream, tls=tls, tls_ca=tls_ca)
-    state = _decided(flags, directory, passphrase, lambda _: lambda _: None, out=out, force=True, all_again=all_again)
-    shown = _checkpoint(state)
+    state = authority_work.decided(
+        flags, directory, passphrase, lambda _: lambda _: None, out=out, force=True, all_again=all_again
+    )
+    shown = authority_work.checkpoint_of(state)
     tell(f"Checkpoint {shown['checkpoint']}, until {shown['expires']}.", shown, as_json=as_json)
 
 
@@ -202,176 +218,8 @@ def publish(
     except IdentityError as error:
         raise IdentityError(f"{path} {error}") from None
     settings = settings_from(Flags(config=config, upstream=upstream, tls=tls, tls_ca=tls_ca))
-    log_audit()
+    authority_work.log_audit()
     count = asyncio.run(publish_records(settings, content))
     tell(
         f"Wrote {count} records of realm {content.realm}.", {"records": count, "realm": content.realm}, as_json=as_json
     )
-
-
-# What they share ------------------------------------------------------------------------------------------------------
-
-
-class _TopicWantedError(Exception):
-    """It can't be decided without the topic."""
-
-
-def log_audit() -> None:
-    """Write audit lines to standard error, as services do."""
-    from kveil.proxy import log
-
-    log.configure("auto", "info")
-
-
-def opened(directory: Path | None, passphrase: str | None) -> "tuple[AuthorityStore, Identity]":
-    """The authority's directory and keys. Raises IdentityError."""
-    from kveil.proxy.identity.authority_store import AuthorityStore
-
-    store = AuthorityStore(identities.authority_directory(directory))
-    return store, store.keys(identities.passphrase_of(passphrase))
-
-
-def load(directory: Path | None, passphrase: str | None) -> "tuple[AuthorityState, Identity]":
-    """What the authority knows. Raises IdentityError."""
-    store, keys = opened(directory, passphrase)
-    return store.load(keys), keys
-
-
-def decide_offline(
-    directory: Path | None, passphrase: str | None, work: Callable[["Authority"], None], *, force: bool = False
-) -> "tuple[AuthorityState, Identity]":
-    """Decide without the topic. Raises IdentityError."""
-    from kveil.proxy.net.authority import decide
-
-    log_audit()
-    store, keys = opened(directory, passphrase)
-    state, _ = decide(store, keys, work, force=force)
-    return state, keys
-
-
-def _decided(
-    flags: Flags,
-    directory: Path | None,
-    passphrase: str | None,
-    work: Work,
-    *,
-    out: Path | None,
-    reads_topic: bool = True,
-    force: bool = False,
-    all_again: bool = False,
-) -> "AuthorityState":
-    """Decide, and publish or write the file. With a file the topic is read only where `flags` say where it is."""
-    import asyncio
-
-    from kveil.proxy.identity.owed import everything
-
-    if out is not None and not (reads_topic and (flags.config or flags.upstream)):
-        state, keys = decide_offline(directory, passphrase, work(None), force=force)
-        identities.write_records(out, state.realm, everything(keys, state))
-        return state
-    settings = settings_from(flags)
-    log_audit()
-    store, keys = opened(directory, passphrase)
-    found: list[AuthorityState] = []
-
-    async def once(at_work: "AuthorityAtWork", reader: "AuthorityReader") -> None:
-        found.append(await at_work.decide(work(reader), force=force, all_again=all_again, publishes=out is None))
-
-    asyncio.run(_at_work(settings, store, keys, once))
-    if out is not None:
-        identities.write_records(out, found[0].realm, everything(keys, found[0]))
-    return found[0]
-
-
-async def _at_work(settings: "Settings", store: "AuthorityStore", keys: "Identity", serve: Callable[..., Any]) -> None:
-    from kveil.proxy.identity.authority_reader import AuthorityReader
-    from kveil.proxy.net.authority import AuthorityAtWork
-    from kveil.proxy.net.control import control_topic
-
-    reader = AuthorityReader(keys.public, store.load(keys))
-    async with control_topic(settings, reader, make=True) as log:
-        await serve(AuthorityAtWork(store, keys, reader, log), reader)
-
-
-def _keys_of(subject: bytes, path: Path | None, realm: str, reader: "AuthorityReader | None") -> "PublicKeys":
-    """The public keys behind a fingerprint. Raises IdentityError."""
-    from kveil.protocol.identity.errors import IdentityError as ProtocolError
-    from kveil.protocol.identity.record import IdentityRecord
-    from kveil.proxy.identity.errors import IdentityError
-    from kveil.proxy.identity.records_file import decode_records
-
-    if path is not None:
-        content = decode_records(identities.read_file(path, "the file"))
-        for signed, body in content.records:
-            if isinstance(body, IdentityRecord) and body.keys.id == subject and content.realm == realm:
-                try:
-                    signed.verify(body.keys)
-                except ProtocolError as error:
-                    raise IdentityError(f"{path}: {error.reason}") from None
-                return body.keys
-        raise IdentityError(f"{path} doesn't have the keys of this fingerprint for realm {realm}")
-    if reader is None:
-        raise IdentityError("its public keys are needed: --identity FILE, which `kveil enroll --out FILE` writes there")
-    if (keys := reader.identity(subject)) is not None:
-        return keys
-    raise IdentityError(
-        "nobody with this fingerprint has asked: run `kveil enroll --authority` with the authority's fingerprint on "
-        "that host first, or compare the fingerprint again"
-    )
-
-
-def _end_of(state: "AuthorityState", name: str, reader: "AuthorityReader | None") -> "Ended | None":
-    from kveil.proxy.identity.authority import produces
-
-    member = state.named(name)
-    if member is None or not produces(member):
-        return None
-    if reader is None:
-        raise _TopicWantedError
-    return reader.end_of(member.credential.subject)
-
-
-def _checkpoint(state: "AuthorityState") -> dict[str, Any]:
-    from kveil.proxy.identity.moments import moment
-
-    return {"checkpoint": state.latest.kept.number, "expires": moment(state.latest.checkpoint.expires)}
-
-
-def listing(state: "AuthorityState") -> dict[str, Any]:
-    """All that can be told of a realm."""
-    import time
-
-    from kveil.proxy.identity.authority_state import grants_to_json
-    from kveil.proxy.identity.moments import moment
-
-    now = time.time()
-    newest = state.latest
-    return {
-        "realm": state.realm,
-        "fingerprint": newest.signed.signer.hex(),
-        "checkpoint": {"number": newest.kept.number, "expires": moment(newest.checkpoint.expires)},
-        "members": [
-            {
-                "name": one.name,
-                "fingerprint": one.subject.hex(),
-                "serial": one.serial,
-                "grants": grants_to_json(one.grants),
-                "expires": moment(one.expires),
-            }
-            for one, _ in sorted(state.members, key=lambda member: member.credential.name)
-        ],
-        "revoked": [
-            {"name": one.name, "fingerprint": one.id.hex(), "serial": one.serial, "at": moment(one.at)}
-            for one in state.revoked
-        ],
-        "tickets": [
-            {
-                "id": one.id.hex(),
-                "grants": grants_to_json(one.grants),
-                "expires": moment(one.expires),
-                "uses_left": one.uses - len(one.used_by),
-            }
-            for one in state.tickets
-            if now <= one.expires and not one.is_used_up
-        ],
-    }

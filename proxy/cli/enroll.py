@@ -56,7 +56,7 @@ def enroll(
     """Make this host's identity, whose keys never leave it, and become a member: by a ticket, or by a grant."""
     import asyncio
 
-    from kveil.proxy.cli.authority_online import log_audit
+    from kveil.proxy.cli.authority_work import log_audit
     from kveil.proxy.identity.errors import IdentityError
     from kveil.proxy.net.enrolment import check_not_enrolled, enrol
 

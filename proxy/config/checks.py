@@ -111,6 +111,11 @@ def _check_identities(keys: Keys, topics: tuple[TopicRule, ...]) -> Iterator[Pro
     for place, rule in enumerate(topics):
         named += [(f"topics[{place}].key", rule.key)] if rule.key is not None else []
         named += [(f"topics[{place}].accept_keys", name) for name in rule.accept_keys]
+    for place, rule in enumerate(topics):
+        services = {name.provider or keys.service for name in (rule.key or keys.default, *rule.accept_keys)}
+        if rule.sealed_by is not None and services != {KeyService.IDENTITIES}:
+            text = "names identities, and keys of others too open this topic: whoever has those can seal for anybody"
+            yield Problem(path=f"topics[{place}].sealed_by", text=text)
     for where, name in named:
         if (name.provider or keys.service) is KeyService.IDENTITIES and name.name != TOPIC_PLACE:
             text = f"{name}: with identities each topic has the one key of its name: write identities:{TOPIC_PLACE}"

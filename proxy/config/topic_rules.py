@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from kveil.proxy.config.choices import Compress, Erased, Fit, KeyPer, Mode, RecordKeys, Seal, StubCodec, Timestamps
-from kveil.proxy.config.fields import KeyReference, Pattern, Principal, Topic, list_or_commas, null_as_text
+from kveil.proxy.config.fields import KeyReference, Name, Pattern, Principal, Topic, list_or_commas, null_as_text
 from kveil.proxy.config.section import Section
 from kveil.proxy.config.values import MAX_OFFSET, MAX_PARTITION, is_glob
 
@@ -78,6 +78,9 @@ class TopicRule(Section):
     """Principals that may produce, as a list. Without it, everybody. Holds for plain topics too."""
     consumers: tuple[Principal, ...] | None = None
     """Principals that may consume, as a list. Without it, everybody. Holds for plain topics too."""
+    sealed_by: Annotated[tuple[Name, ...], list_or_commas, Field(min_length=1)] | None = None
+    """Names of identities whose records are opened, as a list; records of others are refused. Without it, of all that
+    were granted the topic. Only where all keys of the rule are those of identities."""
 
     @field_validator(
         "mode",
@@ -96,6 +99,7 @@ class TopicRule(Section):
         "pass_headers",
         "origin_partition",
         "sealed_as",
+        "sealed_by",
     )
     @classmethod
     def _only_when_sealed(cls, value: object, info: ValidationInfo) -> object:

@@ -126,8 +126,8 @@ class AuthorityReader:
             return None
         return (
             f"{alarm.detail}, both signed by this authority, whose own is {kept.number}: two copies of its directory "
-            "were in use, or its keys were stolen. Nodes stop there. Find out which; end the other copy, or begin a "
-            "new realm"
+            "were in use, or its keys were stolen. Nodes stop there. Find out which. If the keys were stolen, begin a "
+            "new realm; else end the other copy, and `kveil authority checkpoint --all` goes on from this one"
         )
 
 

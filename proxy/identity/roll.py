@@ -203,6 +203,10 @@ class Roll:
         missing = len(newest.checkpoint.live) - len(members)
         self._event("authority.restored", self.state.realm, checkpoint=newest.checkpoint.number, missing=missing)
 
+    def skip(self) -> None:
+        """Leave numbers behind that another copy of this authority may have used."""
+        self._number += RESTORED_SKIP
+
     def close(self, *, force: bool = False) -> bool:
         """Sign the next checkpoint if anything changed, if it is time, or if told to. Whether it did."""
         last = self.state.latest.checkpoint

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_schedule import EpochKey
+from kveil.protocol.identity.chains import Announced
 from kveil.protocol.identity.credential import History, Role
 from kveil.protocol.identity.view import Verdict
 from kveil.proxy.admin.audit import audit
@@ -35,10 +36,11 @@ _log = get_logger(__name__)
 
 
 class _Opened(NamedTuple):
-    """An epoch key that was opened, by which announcement, and after which changes it was judged last."""
+    """An epoch key that was opened, by which announcement of whom, and after which changes it was judged last."""
 
     key: EpochKey
     announced: bytes
+    producer: str
     changes: int
 
 
@@ -61,7 +63,7 @@ class AnnouncedKeys:
         self._refusals = RefusalBudget(limits.refused_key_seconds)
         self._denials: Refusals[str] = Refusals(limits.refused_key_seconds)
         self._renewals: Flights[str, EpochKey] = Flights()
-        self._unwraps: Flights[Place, EpochKey] = Flights()
+        self._unwraps: Flights[Place, None] = Flights()
         self._looked = float("-inf")
         self._seen = -1
         self._rotation: Stamp | None = control.node.files.rotation()
@@ -186,7 +188,8 @@ class AnnouncedKeys:
         # Its age counts from before the announcement, which may have been slow.
         self._epochs.begin(key, now)
         self._sealing[topic] = epoch
-        self._looked = float("-inf")  # who may read it can have changed meanwhile
+        # Who may read it can have changed meanwhile, and that have been seen to before this topic was there.
+        self._looked = float("-inf")
         told = {"kid": key.kid.hex(), "key": str(rule.key), "version": key.block.version}
         audit("key.created", topic, None, **told, readers=len(epoch.recipients))
         return key
@@ -225,6 +228,8 @@ class AnnouncedKeys:
         if found.changes != self._seen and not self._counts_still(place, found):
             del self._opened[place]
             return None
+        if rule.sealed_by is not None and found.producer not in rule.sealed_by:
+            raise KeyRefused(f"it was sealed by {found.producer}, whom the rule's sealed_by doesn't name")
         self._opened.move_to_end(place)
         return found.key
 
@@ -270,12 +275,16 @@ class AnnouncedKeys:
             msg = f"too many keys of {topic}/{partition} were refused just now: no further ones are looked for yet"
             raise KeyUnavailable(msg)
         try:
-            return await self._unwraps.join(place, lambda: self._unwrap(place))
+            await self._unwraps.join(place, lambda: self._unwrap(place))
         except (KeyRefused, KeyDenied):
             self._refusals.note(topic, partition, self._clock())
             raise
+        key = self.opening_key(topic, kid, block, rule)
+        if key is None:
+            raise KeyUnavailable("who may seal and read has changed just now: try again")
+        return key
 
-    async def _unwrap(self, place: Place) -> EpochKey:
+    async def _unwrap(self, place: Place) -> None:
         topic, kid, block = place
         if not self.control.view.announcements(kid):
             await self.control.catch_up()
@@ -289,18 +298,21 @@ class AnnouncedKeys:
             self._refused.put(place, error, self._clock())
             audit("key.refused", topic, kid=kid.hex(), key=named, reason=str(error))
             raise
-        self._opened[place] = _Opened(found.key, found.announced.hash, changes)
+        producer = self._producer_of(found.announced)
+        self._opened[place] = _Opened(found.key, found.announced.hash, producer, changes)
         if len(self._opened) > self._opened_most:
             self._opened.popitem(last=False)
-        producer = self.control.name_of(found.announced.announcement.epoch.producer)
         audit("key.unwrapped", topic, kid=kid.hex(), key=named, version=block.version, producer=producer)
-        return found.key
+
+    def _producer_of(self, announced: Announced) -> str:
+        """The name that its credential gave it, also where it isn't a member any more."""
+        credential = self.control.view.credential(announced.announcement.epoch.credential)
+        return "" if credential is None else credential.name
 
 
 def _admitted(topic: str, kid: bytes, block: KeyBlock, rule: Rule) -> Place:
     """Where the key is kept, if the rule accepts it."""
-    place = rule.sealed_as or topic
-    if (block.provider, block.name) not in rule.accept_keys or block.name != place:
+    if (block.provider, block.name) not in rule.accept_keys:
         msg = f"announced keys of {block.name!r} are not among those that the rule accepts"
         raise KeyRefused(msg)
-    return place, kid, block
+    return rule.sealed_as or topic, kid, block

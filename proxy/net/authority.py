@@ -3,7 +3,8 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from kveil.protocol.identity.identity import Identity
 from kveil.protocol.identity.record import encode_record
 from kveil.protocol.identity.signing import Signed
 from kveil.proxy.admin.audit import audit
-from kveil.proxy.identity.authority import Authority
+from kveil.proxy.identity.authority import Approve, Authority
 from kveil.proxy.identity.authority_reader import AuthorityReader
 from kveil.proxy.identity.authority_state import AuthorityState
 from kveil.proxy.identity.authority_store import AuthorityStore
@@ -34,8 +35,8 @@ _LOCK_SECONDS: Final = 0.05
 _OWN_ALARMS: Final = frozenset({AlarmKind.ROLLBACK, AlarmKind.FREEZE, AlarmKind.TICKET_REUSED})
 _log = get_logger(__name__)
 
-Ask = Callable[[str, bytes, tuple[Grant, ...]], bool]
-"""Asks a person, and waits for the answer."""
+Ask = Callable[[str, bytes, tuple[Grant, ...]], Awaitable[bool]]
+"""Asks a person."""
 
 
 def decide(
@@ -71,6 +72,8 @@ class AuthorityAtWork:
         self._reader = reader
         self._log = log
         self._told: set[tuple[str, bytes]] = set()
+        self._open: deque[Enrolment] = deque()
+        self._arrived = asyncio.Event()
 
     async def decide(
         self,
@@ -87,22 +90,31 @@ class AuthorityAtWork:
         """
         await self._log.catch_up()
         async with self._publishing():
-            self._restore()
-            state, answers = decide(self._store, self._keys, work, force=force)
+            forked = self._restore(in_spite_of_fork=all_again)
+
+            def decided(authority: Authority) -> None:
+                work(authority)
+                if forked:
+                    authority.skip()
+
+            state, answers = decide(self._store, self._keys, decided, force=force)
             records = everything(self._keys, state) if all_again else owed(self._keys, state, self._reader)
             if publishes:
                 await self._publish([*answers, *records])
         return state
 
-    def _restore(self) -> None:
-        """Take over what the topic has, if the directory is an older one, from a backup."""
+    def _restore(self, *, in_spite_of_fork: bool) -> bool:
+        """Take over what the topic has, if the directory is an older one, from a backup. Whether there is a fork."""
         kept = self._store.load(self._keys).latest.kept
         if (why := self._reader.fork(kept)) is not None:
+            if in_spite_of_fork:
+                return True
             raise IdentityError(why)
         found = self._reader.newer_than(kept)
         if found is not None:
             decide(self._store, self._keys, lambda authority: authority.restore(*found))
             _log.warning("authority_restored", own=kept.number, found=found[0].kept.number)
+        return False
 
     async def _publish(self, records: Sequence[Signed]) -> None:
         if records:
@@ -127,24 +139,47 @@ class AuthorityAtWork:
         changed = asyncio.Event()
         self._reader.when_changed = changed.set
         changed.set()
-        while not stopping.is_set():
-            changed.clear()
-            try:
-                await self._step(ask)
-            except KeyUnavailable as error:
-                log_limited(_log.warning, "control_topic_unusable", reason=explained(error))
-                await _first_of(stopping.wait(), asyncio.sleep(RETRY_SECONDS))
-                changed.set()
-            await _first_of(stopping.wait(), changed.wait(), asyncio.sleep(LOOK_SECONDS))
+        # A person takes their time, and nothing else is to wait for them.
+        asking = asyncio.get_running_loop().create_task(_forever() if ask is None else self._ask_for_each(ask))
+        try:
+            while not stopping.is_set():
+                changed.clear()
+                try:
+                    await self._step(answers=ask is None)
+                except KeyUnavailable as error:
+                    log_limited(_log.warning, "control_topic_unusable", reason=explained(error))
+                    await _first_of(stopping.wait(), asyncio.sleep(RETRY_SECONDS))
+                    changed.set()
+                await _first_of(stopping.wait(), changed.wait(), asyncio.sleep(LOOK_SECONDS))
+                if asking.done():
+                    asking.result()
+        finally:
+            asking.cancel()
+            await asyncio.wait([asking])
 
-    async def _step(self, ask: Ask | None) -> None:
-        for enrolment in self._reader.take_enrolments():
-            await self._answer(enrolment, ask)
+    async def _step(self, *, answers: bool) -> None:
+        self._open.extend(self._reader.take_enrolments())
+        self._arrived.set()
+        while answers and self._open:
+            await self._answer(self._open[0], None)
+            self._open.popleft()
         before = self._store.load(self._keys).latest.kept.number
         state = await self.decide(lambda _: None)
         if state.latest.kept.number != before:
             _log.info("checkpoint", number=state.latest.kept.number, members=len(state.members))
         self._tell_alarms()
+
+    async def _ask_for_each(self, ask: Ask) -> None:
+        while True:
+            while not self._open:
+                self._arrived.clear()
+                await self._arrived.wait()
+            try:
+                await self._answer(self._open[0], ask)
+                self._open.popleft()
+            except KeyUnavailable as error:
+                log_limited(_log.warning, "control_topic_unusable", reason=explained(error))
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _answer(self, enrolment: Enrolment, ask: Ask | None) -> None:
         try:
@@ -159,7 +194,7 @@ class AuthorityAtWork:
                 reason=f"not made with this ticket, or altered: {error.reason}",
             )
 
-    async def _approval(self, enrolment: Enrolment, ask: Ask | None) -> Ask | None:
+    async def _approval(self, enrolment: Enrolment, ask: Ask | None) -> Approve | None:
         """What a person says to an enrolment: nothing is locked while they think."""
         if ask is None:
             return None
@@ -171,7 +206,7 @@ class AuthorityAtWork:
 
         trial = Authority(self._keys, self._store.load(self._keys), int(time.time()))
         trial.redeem(enrolment, self._reader, remember)
-        said = await asyncio.to_thread(ask, *asked[0]) if asked else True
+        said = await ask(*asked[0]) if asked else True
         return lambda *_: said
 
     def _tell_alarms(self) -> None:
@@ -180,6 +215,10 @@ class AuthorityAtWork:
                 self._told.add((kind, about))
                 _log.error("identity_alarm", kind=kind, about=about.hex(), reason=detail)
                 audit("identity.alarm", about.hex() or self._reader.view.realm, kind=kind, reason=detail)
+
+
+async def _forever() -> None:
+    await asyncio.Event().wait()
 
 
 async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:

@@ -69,7 +69,7 @@ async def control_topic(settings: Settings, reader: TopicReader, *, make: bool =
 def explained(error: KeyUnavailable) -> str:
     """What went wrong, with the way out where rights are missing."""
     text = str(error)
-    return text + _RIGHTS if "AUTHORIZATION_FAILED" in text else text
+    return text + _RIGHTS if "authorization_failed" in text.lower() else text
 
 
 def _shared(settings: Settings) -> Shared:

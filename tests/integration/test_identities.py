@@ -1,5 +1,6 @@
 """Keys of identities, through proxies and a real broker: who joins and who is revoked while records flow."""
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -11,10 +12,12 @@ from confluent_kafka import Consumer, KafkaError, Producer
 
 from kveil.protocol.identity.credential import History
 from kveil.protocol.identity.crypto import KemSuite
-from tests.support.clients import Record, librdkafka_produce, librdkafka_read, numbered
+from tests.support.admin_port import admin_port
+from tests.support.clients import Record, librdkafka_produce, librdkafka_read, librdkafka_refusal, numbered
 from tests.support.kafka import Cluster, kafka_cluster
 from tests.support.members import Members
-from tests.support.proxy import Proxy, kveil, kveil_proxy
+from tests.support.processes import Child
+from tests.support.proxy import KVEIL, Proxy, kveil, kveil_proxy
 from tests.support.realm import Node, consumes, keeps, produces
 from tests.support.steady import read_all, steady_consumer, steady_producer
 
@@ -77,6 +80,15 @@ def refusal(bootstrap: str, topic: str) -> int:
     raise AssertionError("it was refused nothing")
 
 
+def regrants(kafka: Cluster, members: Members, keeper: Node) -> int:
+    """How many a keeper makes that comes for a moment."""
+    reach = ("--identity", str(members.path(keeper)), "--upstream", kafka.bootstrap)
+    done = kveil("keeper", "regrant", *reach, "--json")
+    assert done.returncode == 0, done.stderr
+    found: int = json.loads(done.stdout[done.stdout.index("{\n") :])["regrants"]
+    return found
+
+
 def values(read: Mapping[int, Sequence[int]]) -> list[int]:
     return sorted(value for partition in read.values() for value in partition)
 
@@ -109,12 +121,8 @@ def test_readers_come_and_go_while_records_flow(kafka: Cluster, members: Members
         late_proxy = stack.enter_context(proxy_of(kafka, members, late))
         for producer in producers:
             producer.wait_for_more(50)
-        with proxy_of(kafka, members, keeper, start=False) as vault:
-            vault.start()
-            vault.stop()
-            done = kveil("keeper", "regrant", "-c", str(vault.folder / "kveil.yaml"))
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.endswith("regrants were made.\n")
+        assert regrants(kafka, members, keeper) == 2, "one for each producer's key from before it joined"
+        assert regrants(kafka, members, keeper) == 0
 
         members.revoke(nodes["audit"])
         assert refusal(proxies["audit"].bootstrap, orders) == KafkaError.TOPIC_AUTHORIZATION_FAILED
@@ -187,11 +195,63 @@ def test_a_checkpoint_that_is_held_back_stops_sealing(kafka: Cluster, members: M
     writer = members.join("shop", produces("orders*"))
     skew = 120
     members.checkpoint(expires=int(time.time()) - skew + 8, created=int(time.time()) - 1000)
-    with proxy_of(kafka, members, writer) as shop, steady_producer(shop.bootstrap, orders) as producer:
+    with (
+        admin_port() as admin,
+        proxy_of(kafka, members, writer, **admin.config) as shop,
+        steady_producer(shop.bootstrap, orders) as producer,
+    ):
         producer.wait_for_more(10)
+        assert admin.get("/readyz").json["checks"]["keys: identities"] == {"ok": True}
         shop.wait_for_event("produce_refused")
         (refused,) = shop.events("produce_refused")[:1]
         assert refused["error"] == "NOT_ENOUGH_REPLICAS"
+        check = admin.get("/readyz").json["checks"]["keys: identities"]
+        assert not check["ok"]
+        assert "freeze: checkpoint 3 expired" in check["reason"]
         members.checkpoint()
         producer.wait_for_more(10)
         producer.finish()
+        metrics = admin.metrics()
+        assert metrics["kveil_announcements_total",] >= 2
+        assert metrics["kveil_control_records_total", "taken"] >= 7
+        assert metrics["kveil_checkpoint_expiry_timestamp_seconds",] > time.time()
+
+
+def test_what_was_not_granted_and_keepers_at_work(kafka: Cluster, members: Members, orders: str):
+    """A keeper that runs hands keys on as soon as somebody joins."""
+    keeper = members.join("vault", keeps("orders*"))
+    writer = members.join("shop", produces("orders*"))
+    with ExitStack() as stack:
+        shop = stack.enter_context(proxy_of(kafka, members, writer))
+        error = librdkafka_refusal(shop.bootstrap, "other")
+        assert error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+        librdkafka_produce(shop.bootstrap, orders, [Record(value=b"1")])
+        assert refusal(shop.bootstrap, orders) == KafkaError.TOPIC_AUTHORIZATION_FAILED, "it may produce only"
+        reach = ["--identity", str(members.path(keeper)), "--upstream", kafka.bootstrap]
+        with Child([*KVEIL, "keeper", "run", *reach, "--log-format", "json"]) as vault:
+            vault.errors.wait_for("keeper_running", SECONDS)
+            late = members.join("late", consumes("orders*", history=History.ALL))
+            vault.errors.wait_for('"regrants": 1', SECONDS)
+            vault.stop()
+        proxy = stack.enter_context(proxy_of(kafka, members, late))
+        assert [one.value for one in librdkafka_read(proxy.bootstrap, orders)] == [b"1"]
+
+
+def test_a_topic_is_moved_to_identities_and_back(kafka: Cluster, members: Members, orders: str, tmp_path: Path):
+    """From a key file, whose realm is the same, by one process that has both kinds."""
+    keys, announced, back = tmp_path / "keys.json", f"{orders}.announced", f"{orders}.back"
+    assert kveil("keys", "init", "--keys", str(keys), "--realm", members.realm.name).returncode == 0
+    mover = members.join("mover", produces("orders*"), consumes("orders*"))
+    both = {
+        "identity": {"path": str(members.path(mover))},
+        "topics": [{"match": announced, "key": "identities:{topic}"}],
+    }
+    with kveil_proxy(kafka.bootstrap, keys=keys, config=both) as proxy:
+        some = [Record(value=b"%d" % number) for number in range(100)]
+        librdkafka_produce(proxy.bootstrap, orders, some)
+        for source, dest in ((orders, announced), (announced, back)):
+            done = kveil("migrate", source, dest, "-c", str(proxy.folder / "kveil.yaml"))
+            assert done.returncode == 0, done.stderr
+            assert [one.value for one in librdkafka_read(proxy.bootstrap, dest)] == [one.value for one in some]
+    with proxy_of(kafka, members, members.join("billing", consumes("orders*"))) as reader:
+        assert refusal(reader.bootstrap, announced) == KafkaError.TOPIC_AUTHORIZATION_FAILED, "it joined too late"

@@ -3,20 +3,24 @@
 import json
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 from confluent_kafka.admin import AdminClient
 
+from tests.support.clients import Record, librdkafka_produce, librdkafka_read, numbered
 from tests.support.kafka import Cluster
 from tests.support.processes import Child
-from tests.support.proxy import KVEIL, kveil
+from tests.support.proxy import KVEIL, Proxy, kveil, kveil_proxy
+from tests.support.raw_client import RawClient
 from tests.support.security import USERS, login
 
 CONTROL_TOPIC = "_kveil.control"
 SECONDS = 30.0
+T = 1_700_000_000_000
+TOPIC_AUTHORIZATION_FAILED = 29
 
 
 class Place:
@@ -179,3 +183,43 @@ def test_a_restored_authority_goes_on_from_what_the_topic_has(place: Place, tmp_
     number = json.loads(before.stdout)["checkpoint"]["number"]
     assert json.loads(done.stdout)["checkpoint"] >= number + 1000
     assert place.readers("two", "any") == ["second"]
+
+
+def test_clients_write_and_read_with_no_shared_key(place: Place, kafka_sasl: Cluster, topic: str):
+    """From tickets to records: two producers, a consumer that never met them, and one that came late."""
+    name = f"demo-{topic}"
+    kafka_sasl.create_topic(name)
+    roles = {"p1": "producer", "p2": "producer", "c": "consumer", "late": "consumer"}
+    tickets = {
+        node: place.ticket(node, "--role", role, "--topics", "demo-*", "--name", node) for node, role in roles.items()
+    }
+    with place.running(), ExitStack() as stack:
+
+        def proxy(node: str, direction: str) -> Proxy:
+            done = place.enroll(node, str(tickets[node]))
+            assert done.returncode == 0, done.stderr
+            upstream = yaml.safe_load(place.config.read_text())["upstream"]
+            more = {"keys": {"provider": "identities"}, "identity": {"path": str(place.folder / node)}}
+            return stack.enter_context(
+                kveil_proxy(
+                    kafka_sasl.bootstrap,
+                    keys=place.folder / "none.json",
+                    direction=direction,
+                    tls=upstream["tls"],
+                    to_cluster={"sasl": upstream["sasl"]},
+                    config=more,
+                )
+            )
+
+        reader = proxy("c", "consume")
+        sent = []
+        for node in ("p1", "p2"):
+            records = [Record(value=f"{node} {at}".encode(), key=b"k", timestamp=T) for at in range(5)]
+            librdkafka_produce(proxy(node, "produce").bootstrap, name, records)
+            sent += records
+        assert librdkafka_read(reader.bootstrap, name) == numbered(sent)
+        assert b"p1 0" not in kafka_sasl.stored_bytes(name)
+
+        late = proxy("late", "consume")
+        with RawClient(late.bootstrap) as client:
+            assert client.fetch(name).error == TOPIC_AUTHORIZATION_FAILED, "its history begins when it joined"

@@ -31,6 +31,16 @@ def rule_for(topic: str) -> Rule:
 RULE = rule_for(TOPIC)
 
 
+class Clock:
+    """Seconds, moved by the test."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @dataclass
 class Process:
     """One process of a member, with its keys."""

@@ -1,6 +1,7 @@
 """What an authority decides, without files and without a cluster."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -129,13 +130,17 @@ class TestTickets:
         desk.redeem(made, A)
         assert reasons(desk) == [Reason.NOT_KNOWN], "it is told once"
 
-    def test_a_forged_one_isn_t_used_up(self, desk):
+    @pytest.mark.parametrize("sealed_for", ["this", "another"])
+    def test_a_forged_one_is_not_used_up(self, desk, sealed_for):
         """Whoever reads the topic knows a ticket's id, not its secret."""
         made = ticket(desk)
         other = Ticket.make(realm="demo", authority=desk.keys.id, checkpoint=made.checkpoint, expires=made.expires)
-        forged = request_enrolment(other, B, desk.keys.public)
+        key = replace(other.key(), id=made.key().id) if sealed_for == "this" else other.key()
+        forger = SimpleNamespace(realm="demo", authority=desk.keys.id, key=lambda: key)
+        forged = request_enrolment(forger, B, desk.keys.public)
         with pytest.raises(Refused):
             desk.answer(Enrolment(ticket_id=made.key().id, sealed=forged.sealed))
+        assert desk.names() == []
         desk.redeem(made, A)
         assert len(desk.names()) == 1
 
@@ -404,6 +409,11 @@ class TestRestored:
         desk.state = before
         grant(desk, B, publishes=False)
         assert "both signed by this authority" in desk.reader().fork(desk.state.latest.kept)
+        number = desk.state.latest.kept.number
+        step = desk.step()
+        step.skip()
+        desk.finish(step)
+        assert desk.state.latest.kept.number == number + 1001
 
 
 @pytest.mark.parametrize(

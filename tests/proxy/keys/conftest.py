@@ -12,18 +12,8 @@ from kveil.proxy.keys.keyfile_store import create_key_file
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
 from kveil.proxy.keys.ring import KeyRing
 from kveil.proxy.policy import KeyRef, Rule
-from tests.support.announced import World
+from tests.support.announced import Clock, World
 from tests.support.key_rings import key_file_ring
-
-
-class Clock:
-    """Seconds, moved by the test."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture(autouse=True)

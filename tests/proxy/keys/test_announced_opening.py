@@ -110,6 +110,18 @@ async def test_a_mirror_is_opened_as_what_it_was_sealed_as(shop, billing):
     assert (await billing.keys.unwrap("copy.of.orders", 0, key.kid, key.block, rule)).secret == key.secret
 
 
+async def test_a_rule_that_names_whose_records_it_takes(world, shop, billing, writer):
+    from dataclasses import replace
+
+    key = await shop.seal()
+    other = replace(rule_for(TOPIC), sealed_by=frozenset({"shop2"}))
+    for _ in range(2):
+        with pytest.raises(KeyRefused, match="sealed by shop, whom"):
+            await billing.open(key, rule=other)
+    own = replace(other, sealed_by=frozenset({"shop", "shop2"}))
+    assert await billing.open(key, rule=own) == key.secret
+
+
 # History -------------------------------------------------------------------------------------------------------------
 
 

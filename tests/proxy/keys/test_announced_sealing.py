@@ -127,8 +127,11 @@ async def test_who_is_removed_gets_no_key_from_the_checkpoint_on(world, shop, re
     assert reader.keys.id not in announcements(world)[-1].recipients
 
 
-async def test_a_revocation_that_comes_while_a_key_is_announced(world, shop, reader):
+@pytest.mark.parametrize("others_seal", [False, True])
+async def test_a_revocation_that_comes_while_a_key_is_announced(world, shop, reader, others_seal):
     """The announcement stands on the topic, but nothing is sealed under its key."""
+    if others_seal:
+        shop.keys.control.when_changed = lambda: shop.sealing("more")
     world.members.join("other", consumes())
     world.deliver()
     before = len(world.topic.records)
