@@ -10,14 +10,12 @@ from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.record_batch import (
     HEADER_LENGTH,
     MAGIC,
-    NO_PRODUCER_ID,
-    NO_SEQUENCE,
     read_header,
     split_batches,
-    write_header,
 )
 from kveil.protocol.kafka.records import read_records, write_record
 from kveil.proxy.errors import ErrorCode, QuestionFailed
+from kveil.proxy.net.own_batches import own_batch
 from kveil.proxy.net.own_client import OwnClient
 from kveil.proxy.net.topic_admin import describe_topics
 from kveil.proxy.topics import TopicSettings
@@ -179,21 +177,8 @@ def _behind(data: bytes, position: int) -> int:
 
 def plain_batch(records: Sequence[KeyValue], timestamp_ms: int) -> bytes:
     """Return a batch of records without headers, as a producer sends it that isn't idempotent."""
-    section = b"".join(piece for at, (key, value) in enumerate(records) for piece in write_record(0, at, key, value))
-    header = write_header(
-        records=[section],
-        base_offset=0,
-        partition_leader_epoch=-1,
-        attributes=0,
-        last_offset_delta=len(records) - 1,
-        base_timestamp=timestamp_ms,
-        max_timestamp=timestamp_ms,
-        producer_id=NO_PRODUCER_ID,
-        producer_epoch=-1,
-        base_sequence=NO_SEQUENCE,
-        record_count=len(records),
-    )
-    return header + section
+    written = [b"".join(write_record(0, at, key, value)) for at, (key, value) in enumerate(records)]
+    return own_batch(written, len(written), timestamp_ms)
 
 
 def _only(items: Sequence[Any], api: str) -> Any:

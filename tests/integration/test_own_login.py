@@ -144,7 +144,7 @@ class TestRefusals:
 
     def test_no_token(self, kafka_sasl: Cluster, secrets: Secrets):
         with TokenServer() as server, logged_in(kafka_sasl, secrets.sasl("OAUTHBEARER", server.url)) as proxy:
-            server.answer = (400, {}, b'{"error": "invalid_scope"}')
+            server.instead = (400, {}, b'{"error": "invalid_scope"}')
             with RawClient(proxy.bootstrap) as client, pytest.raises(ConnectionClosedError):
                 client.metadata()
             assert "invalid_scope" in proxy.wait_for_event("upstream_login_failed")["reason"]

@@ -7,10 +7,12 @@ with Collector() as collector:
 import threading
 import time
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.support.local_http import LocalHttp
 
 SECONDS = 30.0
 
@@ -31,7 +33,7 @@ class CollectedSpan:
     attributes: dict[str, Any]
 
 
-class Collector:
+class Collector(LocalHttp):
     """Answers as `status` says."""
 
     def __init__(self) -> None:
@@ -43,7 +45,7 @@ class Collector:
     @property
     def url(self) -> str:
         """For `tracing.endpoint`."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return self.address
 
     @property
     def spans(self) -> list[CollectedSpan]:
@@ -62,33 +64,16 @@ class Collector:
         """The spans below one, in the order of their beginning."""
         return sorted((one for one in self.spans if one.parent_id == span.span_id), key=lambda one: one.begun)
 
-    def __enter__(self) -> Self:
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                with owner._came:
-                    owner.paths.append(self.path)
-                    if owner.status == 200:
-                        owner.bodies.append(body)
-                    owner._came.notify_all()
-                self.send_response(owner.status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        """Take it, and answer as `status` says."""
+        with self._came:
+            self.paths.append(request.path)
+            if self.status == 200:
+                self.bodies.append(body)
+            self._came.notify_all()
+        request.send_response(self.status)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
 
 
 def _read(body: bytes) -> list[CollectedSpan]:

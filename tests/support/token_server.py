@@ -9,9 +9,11 @@ import json
 import threading
 import time
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, unquote_plus
+
+from tests.support.local_http import LocalHttp
 
 CLIENT_ID, CLIENT_SECRET = "kveil sidecar", "s3cret:of%the client"
 
@@ -25,7 +27,7 @@ class TokenRequest:
     form: dict[str, str]
 
 
-class TokenServer:
+class TokenServer(LocalHttp):
     """Answers as its attributes say."""
 
     def __init__(self, subject: str = "alice") -> None:
@@ -33,7 +35,7 @@ class TokenServer:
         self.life_seconds = 600.0
         self.age_seconds = 0.0
         """How long ago a token was issued when it is given out: more than its life, and it is expired."""
-        self.answer: tuple[int, dict[str, str], bytes] | None = None
+        self.instead: tuple[int, dict[str, str], bytes] | None = None
         """Status, headers and body to give instead of a token."""
         self.requests: list[TokenRequest] = []
         self.may_answer = threading.Event()
@@ -42,42 +44,25 @@ class TokenServer:
     @property
     def url(self) -> str:
         """For `upstream.sasl.token_endpoint`."""
-        return f"http://127.0.0.1:{self._server.server_port}/oauth2/token"
-
-    def __enter__(self) -> Self:
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                owner._serve(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-        return self
+        return f"{self.address}/oauth2/token"
 
     def __exit__(self, *_: object) -> None:
         self.may_answer.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__exit__()
 
-    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
-        body = handler.rfile.read(int(handler.headers["Content-Length"])).decode()
-        login = base64.b64decode(handler.headers["Authorization"].removeprefix("Basic ")).decode()
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        """Give a token, or what is to be given instead."""
+        login = base64.b64decode(request.headers["Authorization"].removeprefix("Basic ")).decode()
         client_id, client_secret = (unquote_plus(part) for part in login.split(":"))
-        form = {name: values[0] for name, values in parse_qs(body).items()}
+        form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
         self.requests.append(TokenRequest(client_id=client_id, client_secret=client_secret, form=form))
         self.may_answer.wait(30)
-        status, headers, content = self.answer or self._token(client_secret)
-        handler.send_response(status)
+        status, headers, content = self.instead or self._token(client_secret)
+        request.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
-            handler.send_header(name, value)
-        handler.end_headers()
-        handler.wfile.write(content)
+            request.send_header(name, value)
+        request.end_headers()
+        request.wfile.write(content)
 
     def _token(self, client_secret: str) -> tuple[int, dict[str, str], bytes]:
         if client_secret != CLIENT_SECRET:

@@ -48,7 +48,7 @@ async def test_a_token(server):
     ],
 )
 async def test_no_token(server, status, headers, body, reason):
-    server.answer = (status, headers, body)
+    server.instead = (status, headers, body)
     with pytest.raises(TokenUnavailable, match=reason):
         await endpoint(server.url).fetch(ID, SECRET)
     assert len(server.requests) == 1
@@ -61,7 +61,7 @@ async def test_what_the_server_repeats_of_the_secret_is_not_told(server):
 
 @pytest.mark.parametrize("expires_in", [{}, {"expires_in": None}, {"expires_in": "soon"}, {"expires_in": float("nan")}])
 async def test_a_life_that_is_not_told(server, expires_in):
-    server.answer = (200, {}, json.dumps({"access_token": "x", **expires_in}).encode())
+    server.instead = (200, {}, json.dumps({"access_token": "x", **expires_in}).encode())
     assert (await endpoint(server.url).fetch(ID, SECRET)).life_seconds == LIFE_SECONDS
 
 

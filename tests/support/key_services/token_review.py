@@ -7,13 +7,14 @@ with TokenReviewer() as kubernetes:
 import base64
 import json
 import secrets
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from tests.support.local_http import LocalHttp
 
 
-class TokenReviewer:
+class TokenReviewer(LocalHttp):
     """Knows the tokens that it has made, until they are revoked."""
 
     def __init__(self) -> None:
@@ -22,7 +23,7 @@ class TokenReviewer:
     @property
     def url(self) -> str:
         """For the auth method's `kubernetes_host`."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return self.address
 
     def new_token(self, namespace: str, account: str) -> str:
         """A service account's token. Its signature is checked by nobody but us, who know it by heart."""
@@ -46,31 +47,14 @@ class TokenReviewer:
         """Know it no longer."""
         del self._accounts[token]
 
-    def __enter__(self) -> Self:
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                answer = json.dumps(owner._review(body["spec"]["token"])).encode()
-                self.send_response(201)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        """Say whose the token is."""
+        answer = json.dumps(self._review(json.loads(body)["spec"]["token"])).encode()
+        request.send_response(201)
+        request.send_header("Content-Type", "application/json")
+        request.send_header("Content-Length", str(len(answer)))
+        request.end_headers()
+        request.wfile.write(answer)
 
     def _review(self, token: str) -> dict[str, Any]:
         account = self._accounts.get(token)
