@@ -149,6 +149,9 @@ def share(settings: Settings, open_ring: Callable[[Settings, Policy, Metrics], K
 class Source(Protocol):
     """Where connections come from."""
 
+    def open(self) -> None:
+        """Have what it takes. Raises ConfigError: a port is taken."""
+
     def start(self, take: Take) -> None:
         """Take connections from now on."""
 
@@ -162,6 +165,9 @@ class _Announced:
     def __init__(self, source: Source, manager: ServiceManager) -> None:
         self._source = source
         self._manager = manager
+
+    def open(self) -> None:
+        self._source.open()
 
     def start(self, take: Take) -> None:
         self._source.start(take)
@@ -206,6 +212,7 @@ class Server:
         :raises KeySetupError: what this node's identity must remember was rolled back.
         """
         try:
+            source.open()  # first: a second instance by mistake is no start that anybody has to answer for
             async with self._trail.recording(self._audit_topic(), self._seconds_left):
                 settings = self._shared.settings
                 audit("proxy.started", config_digest(settings), version=version("kveil"), workers=settings.workers)
@@ -214,6 +221,9 @@ class Server:
                     await self._serve(source)
                 finally:
                     audit("proxy.stopped", config_digest(self._shared.settings))
+        except BaseException:
+            source.close()
+            raise
         finally:
             await self._retired.close()
             await self._shared.keys.close()

@@ -21,13 +21,16 @@ class Accepting:
         self._take: Take | None = None
         self._connections = 0
 
-    def start(self, take: Take) -> None:
-        """Bind the ports, and take connections from now on.
+    def open(self) -> None:
+        """Bind the ports. Nobody can connect yet.
 
         :raises ConfigError: a port is taken or not allowed.
         """
-        self._take = take
         self._doors = open_doors(self._settings)
+
+    def start(self, take: Take) -> None:
+        """Take connections from now on."""
+        self._take = take
         listen_at(self._doors, self._settings, self._realm)
         for door in self._doors:
             for sock, node_id in door.sockets:
@@ -39,6 +42,7 @@ class Accepting:
             for sock, _ in door.sockets:
                 asyncio.get_running_loop().remove_reader(sock)
         close_doors(self._doors)
+        self._doors = []
 
     def _watch(self, door: Door, sock: socket.socket, node_id: int | None) -> None:
         if sock.fileno() >= 0:

@@ -18,6 +18,7 @@ _ANSWER: Final = struct.Struct(">iih")
 """What every version of the answer begins with: size, correlation id, error code."""
 
 _CLIENT_ID: Final = "kveil-health"
+_CLOSED: Final = "closed the connection: the cluster is out of reach, or its `allow` leaves this out"
 _NUMBER: Final = 1
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not to bind, but to know what listens there
 
@@ -47,6 +48,8 @@ def check_health(listener: Listener, seconds: float) -> Health:
             return _ask(listener, sock)
         except TimeoutError:
             return _health(listener, f"gave no answer for {seconds:g} s: the cluster may be out of reach")
+        except ConnectionError:  # closed with what was asked still unread, which a system may tell so
+            return _health(listener, _CLOSED)
         except OSError as error:
             return _health(listener, f"broke the connection off: {error.strerror or error}")
 
@@ -61,7 +64,7 @@ def _ask(listener: Listener, sock: socket.socket) -> Health:
         with channel.makefile("rb") as answers:
             answer = answers.read(_ANSWER.size)
     if len(answer) < _ANSWER.size:
-        return _health(listener, "closed the connection: the cluster is out of reach, or its `allow` leaves this out")
+        return _health(listener, _CLOSED)
     _, number, error_code = _ANSWER.unpack(answer)
     if number != _NUMBER or error_code:
         return _health(listener, f"answered with error {error_code}")

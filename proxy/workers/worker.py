@@ -84,6 +84,9 @@ class _Worker:
 
     # The source of connections -----------------------------------------------------------------------------------
 
+    def open(self) -> None:
+        """Have nothing to open: the parent has the ports."""
+
     def start(self, take: Take) -> None:
         """Take connections from now on."""
         self._take = take

@@ -90,6 +90,7 @@ async def consume_through(shared: Shared, provider: Outage, port: int, topic: st
     """Poll during the outage and after it."""
     server = Server(shared)
     accepting = Accepting(shared.settings, shared.keys.realm)
+    accepting.open()
     accepting.start(server.take)
     bootstrap = f"127.0.0.1:{port}"
     group = await asyncio.to_thread(group_from_the_beginning, bootstrap)

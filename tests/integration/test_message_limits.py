@@ -93,7 +93,7 @@ def test_a_rule_raises_the_limit(kafka: Cluster, raising: Proxy, topic: str):
         assert limit_of(kafka, topic) == RAISED
         assert client.produce({topic: {0: FULL}})[topic, 0] == (0, 2)
     (line,) = [line for line in raising.events("audit") if line["cloudevent"]["type"] == "io.kveil.topic.limit_raised"]
-    assert line["cloudevent"]["data"] == {"before": 1_048_588, "after": int(RAISED)}
+    assert line["cloudevent"]["data"].items() >= {"before": 1_048_588, "after": int(RAISED)}.items()
 
 
 def test_a_rule_raises_the_limit_in_record_mode(kafka: Cluster, raising: Proxy, topic: str):

@@ -187,7 +187,7 @@ def test_back_to_plain_only_on_purpose(kafka: Cluster, ruled: Proxy, config: Pat
     assert content(kafka.bootstrap, dest) == content(ruled.bootstrap, source)
     events = [json.loads(line) for line in said.stderr.splitlines() if line.startswith("{")]
     (told,) = [e["cloudevent"] for e in events if e.get("cloudevent", {}).get("type") == "io.kveil.topic.copied_plain"]
-    assert (told["subject"], told["data"]) == (dest, {"source": source})
+    assert (told["subject"], told["data"]["source"], told["data"]["operation"]) == (dest, source, "kveil migrate")
 
 
 # What is refused ------------------------------------------------------------------------------------------------------

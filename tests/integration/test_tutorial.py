@@ -159,7 +159,7 @@ def test_the_tutorial(place: Place, kafka: Cluster):
             hello = shown_in("4. Write and read, as ever")
             assert typed(consume) == hello[:-1]
             assert hello[-1] in shell.errors.so_far()
-            look, where, count, usage = lines_of("5. Look at what the broker has")
+            look, where, count, usage, inspect = lines_of("5. Look at what the broker has")
             assert typed(look)[0].split(maxsplit=1)[1].startswith(SEALED)
             assert f"`{SEALED}`" in PAGE.read_text()
             described = json.loads(next(line for line in typed(where) if line.startswith("{")))
@@ -167,6 +167,7 @@ def test_the_tutorial(place: Place, kafka: Cluster):
             assert kafka.data_dirs[0] == Path(folder)
             assert words(shell.type(count.replace("LOGDIR", folder))) == ["0"]
             assert any(line.startswith("needed: keyfile:default version 1, ") for line in typed(usage))
+            assert any("keyfile:default version 1" in line for line in typed(inspect)[1:])
             try_two_things(place, shell, proxy, typed)
             (delete,) = lines_of("7. Tidy up")
             typed(delete)

@@ -72,6 +72,7 @@ async def running(port: int, **listener) -> AsyncIterator[EchoServer]:
     """A listener on a port, for the length of a block."""
     settings = listener_settings(port, **listener)
     server = EchoServer(settings)
+    server.accepting.open()
     server.accepting.start(server.take)
     try:
         yield server
