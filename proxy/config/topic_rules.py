@@ -72,6 +72,10 @@ class TopicRule(Section):
     unprotected."""
     origin_partition: bool = False
     """Writes the partition into each envelope, so that a mirror with other partitions can be read by `sealed_as`."""
+    sign: bool = True
+    """With `identities`: whether the producer signs what it seals, if its realm signs at all. Unsigned, a consumer that
+    holds the topic's keys could write as its producer. In record mode each record is signed: 40 us to seal and 115 us
+    to open beside what it takes anyway."""
     sealed_as: SealedAs | None = None
     """For a mirrored topic: where its records were sealed."""
     producers: tuple[Principal, ...] | None = None
@@ -95,6 +99,7 @@ class TopicRule(Section):
         "timestamps",
         "pass_headers",
         "origin_partition",
+        "sign",
         "sealed_as",
     )
     @classmethod

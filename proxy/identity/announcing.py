@@ -1,8 +1,10 @@
 """One process's chain of announcements: on disk first, then on the control topic, and only then sealed under."""
 
 import asyncio
+import os
 from typing import Final, NamedTuple
 
+from kveil.protocol.envelope.crypto import KEY_LENGTH, SigningKey
 from kveil.protocol.envelope.key_schedule import EpochKey, new_epoch_key_secret
 from kveil.protocol.identity.announcement import Epoch, announce
 from kveil.protocol.identity.credential import Role
@@ -21,12 +23,20 @@ from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
 _INLINE_RECIPIENTS: Final = 20
 
 
+class Demands(NamedTuple):
+    """What the realm demands of batches, as a checkpoint says."""
+
+    signatures: bool
+    positions: bool
+
+
 class NewEpoch(NamedTuple):
-    """An epoch key that was announced, and for whom."""
+    """An epoch key that was announced, for whom, and what was demanded then."""
 
     key: EpochKey
     recipients: frozenset[bytes]
     sequence: int
+    demands: Demands
 
 
 class Announcer:
@@ -80,8 +90,16 @@ class Announcer:
             msg = f"{chain.path} holds no announcement of this realm ({error.reason}): remove it, and its chain ends"
             raise IdentityError(msg) from None
 
-    async def announce(self, topic: str) -> NewEpoch:
+    @property
+    def demands(self) -> Demands | None:
+        """What is demanded now, None without a checkpoint."""
+        newest = self._control.view.checkpoint
+        return None if newest is None else Demands(newest.signatures, newest.positions)
+
+    async def announce(self, topic: str, *, sign: bool = True) -> NewEpoch:
         """A new epoch key for a topic, which all who may read it can have from the topic.
+
+        Batches under it are signed if the realm demands it and `sign` doesn't forgo it.
 
         :raises KeyDenied: this node may not produce to the topic.
         :raises KeyUnavailable: it can't be announced now.
@@ -90,8 +108,12 @@ class Announcer:
         async with self._announcing:
             chain = await self._settle()
             listed, recipients = self._may_announce(topic)
+            demands = self.demands
+            if demands is None:
+                raise AssertionError("nothing is sealed without a checkpoint")
             secret = new_epoch_key_secret()
-            epoch = self._next(chain.end, topic, listed)
+            signing_key = SigningKey(os.urandom(KEY_LENGTH)) if sign and demands.signatures else None
+            epoch = self._next(chain.end, topic, listed, signing_key)
             keys = [one.keys for one in recipients]
             signer = self._control.node.identity
             try:
@@ -110,8 +132,8 @@ class Announcer:
             reason = "it isn't there" if judged is None else judged.reason
             raise KeyUnavailable(f"the announcement of an epoch key of {topic} doesn't count: {reason}")
         announced = judged.announced
-        key = announced.announcement.epoch_key(secret, announced.recipients)
-        return NewEpoch(key, frozenset(announced.recipients), epoch.sequence)
+        key = announced.announcement.epoch_key(secret, announced.recipients, signing_key)
+        return NewEpoch(key, frozenset(announced.recipients), epoch.sequence, demands)
 
     def _may_announce(self, topic: str) -> tuple[Listed, tuple[Recipient, ...]]:
         """The own credential, and who is to have the key. Raises KeyDenied or KeyUnavailable."""
@@ -127,7 +149,7 @@ class Announcer:
             raise KeyUnavailable(msg)
         return listed, recipients
 
-    def _next(self, end: ChainEnd, topic: str, listed: Listed) -> Epoch:
+    def _next(self, end: ChainEnd, topic: str, listed: Listed, signing_key: SigningKey | None) -> Epoch:
         kept = self._control.view.kept
         if kept is None:
             raise AssertionError("nothing is sealed without a checkpoint")
@@ -144,7 +166,7 @@ class Announcer:
             previous=end.hash,
             checkpoint=kept,
             # What batches must carry, and where the epoch before this one ended in them.
-            batch_key=None,
+            batch_key=None if signing_key is None else signing_key.verify_key.public,
             positions=False,
             replaces=None,
         )

@@ -152,7 +152,7 @@ class AnnouncedKeys:
             listed = control.own_credential()
         except KeyDenied:
             return False
-        if not listed.credential.may(Role.PRODUCE, topic):
+        if not listed.credential.may(Role.PRODUCE, topic) or epoch.demands != self._announcer.demands:
             return False
         wanted = {one.keys.id: one.history for one in control.view.recipients(topic, control.now)}
         # Who joins without history begins no epoch.
@@ -171,7 +171,7 @@ class AnnouncedKeys:
             return present
         self._denials.check(topic, now)
         try:
-            epoch = await self._announced(topic)
+            epoch = await self._announced(topic, rule)
         except IdentityError as error:
             self._broken = str(error)
             _log.error("identity_broken", reason=str(error))
@@ -191,13 +191,13 @@ class AnnouncedKeys:
         audit("key.created", topic, None, **told, readers=len(epoch.recipients))
         return key
 
-    async def _announced(self, topic: str) -> NewEpoch:
+    async def _announced(self, topic: str, rule: Rule) -> NewEpoch:
         try:
-            return await self._announcer.announce(topic)
+            return await self._announcer.announce(topic, sign=rule.sign)
         except KeyDenied:
             # Who was granted a moment ago isn't to wait until the topic is heard of again.
             await self.control.catch_up()
-            return await self._announcer.announce(topic)
+            return await self._announcer.announce(topic, sign=rule.sign)
 
     def note_use(self, key: EpochKey, nbytes: int) -> None:
         """Counts one sealed batch of `nbytes` plaintext against the key's limits."""
