@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from kveil.protocol.envelope.crypto import KEY_LENGTH, SigningKey
 from kveil.protocol.envelope.key_schedule import EpochKey, new_epoch_key_secret
-from kveil.protocol.identity.announcement import Epoch, announce
+from kveil.protocol.identity.announcement import Ending, Epoch, announce
 from kveil.protocol.identity.credential import Role
 from kveil.protocol.identity.errors import IdentityError as ProtocolError
 from kveil.protocol.identity.marks import Head
@@ -96,10 +97,11 @@ class Announcer:
         newest = self._control.view.checkpoint
         return None if newest is None else Demands(newest.signatures, newest.positions)
 
-    async def announce(self, topic: str, *, sign: bool = True) -> NewEpoch:
+    async def announce(self, topic: str, *, sign: bool = True, replaces: Ending | None = None) -> NewEpoch:
         """A new epoch key for a topic, which all who may read it can have from the topic.
 
-        Batches under it are signed if the realm demands it and `sign` doesn't forgo it.
+        Batches under it are signed if the realm demands it and `sign` doesn't forgo it. `replaces` is the key before
+        it, under which nothing more is sealed.
 
         :raises KeyDenied: this node may not produce to the topic.
         :raises KeyUnavailable: it can't be announced now.
@@ -114,6 +116,7 @@ class Announcer:
             secret = new_epoch_key_secret()
             signing_key = SigningKey(os.urandom(KEY_LENGTH)) if sign and demands.signatures else None
             epoch = self._next(chain.end, topic, listed, signing_key)
+            epoch = replace(epoch, positions=demands.positions, replaces=replaces)
             keys = [one.keys for one in recipients]
             signer = self._control.node.identity
             try:
@@ -165,10 +168,8 @@ class Announcer:
             sequence=end.sequence + 1,
             previous=end.hash,
             checkpoint=kept,
-            # What batches must carry, and where the epoch before this one ended in them.
             batch_key=None if signing_key is None else signing_key.verify_key.public,
             positions=False,
-            replaces=None,
         )
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_schedule import EpochKey
+from kveil.protocol.identity.announcement import Ending
 from kveil.protocol.identity.credential import History, Role
 from kveil.protocol.identity.view import Verdict
 from kveil.proxy.admin.audit import audit
@@ -22,9 +23,11 @@ from kveil.proxy.identity.errors import IdentityError
 from kveil.proxy.identity.opening import find_epoch_key
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 from kveil.proxy.keys.flights import Flights
+from kveil.proxy.keys.lanes import Lanes
 from kveil.proxy.keys.opened import Place, RefusalBudget, Refusals, RefusedKeys
 from kveil.proxy.keys.ring import SECONDS_PER_HOUR, KeySurvey
 from kveil.proxy.keys.sealing import Epochs
+from kveil.proxy.keys.streams import Streams
 from kveil.proxy.log import get_logger
 from kveil.proxy.policy import KeyRef, Rule
 from kveil.proxy.private_file import Stamp
@@ -45,8 +48,20 @@ class _Opened(NamedTuple):
 class AnnouncedKeys:
     """All of one process."""
 
-    def __init__(self, control: Control, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        control: Control,
+        limits: Limits,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        is_alone: bool = True,
+    ) -> None:
+        """`is_alone`: no other process of this host serves the same clients."""
         self.control = control
+        self.lanes = Lanes(began=clock(), is_alone=is_alone)
+        """Where batches stand that are sealed with these keys."""
+        self.streams = Streams()
+        """Where those stand that are opened."""
         self.announcements = 0
         """How many were made."""
         seconds = limits.epoch_key_hours * SECONDS_PER_HOUR
@@ -54,6 +69,7 @@ class AnnouncedKeys:
         self._announcer = Announcer(control, int(seconds))
         self._epochs = Epochs(seconds)
         self._sealing: dict[str, NewEpoch] = {}
+        self._last: dict[str, bytes] = {}  # the last kid of each topic, until another one replaces it
         self._opened: OrderedDict[Place, _Opened] = OrderedDict()
         self._opened_most = limits.opened_keys
         self._readers: dict[str, KeyDenied | None] = {}
@@ -141,7 +157,9 @@ class AnnouncedKeys:
         if self._is_stale(now):
             self._look(now)
         epoch = self._sealing.get(topic)
-        return None if epoch is None else self._epochs.current(topic, rule.key, epoch.key.block.version, now)
+        if epoch is None or self.lanes.is_full(epoch.key.kid):
+            return None
+        return self._epochs.current(topic, rule.key, epoch.key.block.version, now)
 
     def _may_go_on(self, topic: str, epoch: NewEpoch) -> bool:
         """Whether a topic may be sealed with what was announced for it."""
@@ -186,22 +204,33 @@ class AnnouncedKeys:
         # Its age counts from before the announcement, which may have been slow.
         self._epochs.begin(key, now)
         self._sealing[topic] = epoch
+        self._last[topic] = key.kid
         self._looked = float("-inf")  # who may read it can have changed meanwhile
         told = {"kid": key.kid.hex(), "key": str(rule.key), "version": key.block.version}
         audit("key.created", topic, None, **told, readers=len(epoch.recipients))
         return key
 
     async def _announced(self, topic: str, rule: Rule) -> NewEpoch:
+        last = self._last.get(topic)
+        ending = None
+        if last is not None:
+            self._sealing.pop(topic, None)  # nothing more is sealed with it, whatever comes
+            ending = Ending(kid=last, marks=tuple(mark for mark in self.lanes.marks(last) if mark.batches))
         try:
-            return await self._announcer.announce(topic, sign=rule.sign)
+            return await self._announcer.announce(topic, sign=rule.sign, replaces=ending)
         except KeyDenied:
             # Who was granted a moment ago isn't to wait until the topic is heard of again.
             await self.control.catch_up()
-            return await self._announcer.announce(topic, sign=rule.sign)
+            return await self._announcer.announce(topic, sign=rule.sign, replaces=ending)
 
     def note_use(self, key: EpochKey, nbytes: int) -> None:
         """Counts one sealed batch of `nbytes` plaintext against the key's limits."""
         self._epochs.note_use(key, nbytes)
+
+    def producer_of(self, kid: bytes) -> str:
+        """What people call whose key it is."""
+        judged = next(iter(self.control.view.announcements(kid)), None)
+        return "" if judged is None else self.control.name_of(judged.announced.announcement.epoch.producer)
 
     # Opening -----------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import pytest
 from kveil.protocol.envelope.batch import seal
 from kveil.protocol.envelope.crypto import SigningKey
 from kveil.protocol.envelope.key_schedule import EpochKey
-from kveil.protocol.envelope.position import Slot
+from kveil.protocol.envelope.position import Position, Slot
 from kveil.protocol.envelope.record import seal_records
 from kveil.protocol.envelope.sealed_batch import peek
 from kveil.protocol.kafka.record_batch import check_produced, read_header
@@ -84,7 +84,7 @@ def test_a_consumer_cannot_forge(members, mode, signed, audited):
     _, stored = shop.seal(BATCH)
     assert billing.read(at_offset(stored, 0))[0] == 0
     more = {"signing_key": SigningKey(bytes(range(32)))} if signed else {}
-    made = forged(key_of(billing), mode, None, **more)
+    made = forged(key_of(billing), mode, Slot(Position(9, 1, 0), 3), **more)
     assert billing.read(made) == (ErrorCode.CORRUPT_MESSAGE, b"")
     told = [event["data"]["reason"] for event in audited if event["type"].endswith("batch.refused")]
     assert told == ["signature" if signed else "no signature"]
