@@ -2,17 +2,19 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 from kveil.protocol.envelope.crypto import KEY_LENGTH, SigningKey
 from kveil.protocol.envelope.key_schedule import EpochKey, new_epoch_key_secret
 from kveil.protocol.identity.announcement import Ending, Epoch, announce
+from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.credential import Role
 from kveil.protocol.identity.errors import IdentityError as ProtocolError
-from kveil.protocol.identity.marks import Head
+from kveil.protocol.identity.marks import Head, Mark
 from kveil.protocol.identity.members import Listed, Recipient
-from kveil.protocol.identity.record import encode_record
+from kveil.protocol.identity.record import encode_record, sign_body
 from kveil.protocol.identity.signing import RecordType, Signed, read_signed
 from kveil.protocol.identity.view import Verdict
 from kveil.proxy.identity.control import Control
@@ -49,6 +51,7 @@ class Announcer:
         self._chain: ChainFile | None = None
         self._is_settled = False
         self._announcing = asyncio.Lock()
+        self._number = 0  # of the last beacon
 
     async def settle(self) -> None:
         """Have a chain whose last announcement is on the topic. The topic must have been read.
@@ -171,6 +174,35 @@ class Announcer:
             batch_key=None if signing_key is None else signing_key.verify_key.public,
             positions=False,
         )
+
+    async def tell(self, marks: Sequence[Mark], *, last: bool = False) -> None:
+        """Publish a beacon, if anything was ever announced: how far the lanes of this process are.
+
+        :raises KeyDenied: this node is no member any more.
+        :raises KeyUnavailable: the topic can't be written now.
+        """
+        async with self._announcing:
+            kept = self._control.view.kept
+            if self._chain is None or not self._chain.end.sequence or kept is None:
+                return
+            listed, end = self._control.own_credential(), self._chain.end
+            known = self._control.view.beacon(self._control.me, end.chain)
+            # No number may come twice, also where the last one of an earlier start isn't on the topic.
+            numbers = (self._number, 0 if known is None else known.number, self._control.now * 1000)
+            self._number = max(numbers) + 1
+            beacon = Beacon(
+                realm=self._control.view.realm,
+                producer=self._control.me,
+                credential=listed.hash,
+                chain=end.chain,
+                number=self._number,
+                created=self._control.now,
+                head=Head(end.sequence, end.hash),
+                checkpoint=kept,
+                marks=tuple(sorted(marks)),
+                last=last,
+            )
+            await self._control.append([encode_record(sign_body(beacon, self._control.node.identity))])
 
     def close(self) -> None:
         """Leave the chain to another process."""

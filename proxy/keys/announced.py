@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_schedule import EpochKey
 from kveil.protocol.identity.announcement import Ending
+from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.credential import History, Role
 from kveil.protocol.identity.view import Verdict
 from kveil.proxy.admin.audit import audit
@@ -27,13 +28,15 @@ from kveil.proxy.keys.lanes import Lanes
 from kveil.proxy.keys.opened import Place, RefusalBudget, Refusals, RefusedKeys
 from kveil.proxy.keys.ring import SECONDS_PER_HOUR, KeySurvey
 from kveil.proxy.keys.sealing import Epochs
-from kveil.proxy.keys.streams import Streams
+from kveil.proxy.keys.streams import Heads, Streams
 from kveil.proxy.log import get_logger
 from kveil.proxy.policy import KeyRef, Rule
 from kveil.proxy.private_file import Stamp
 
 # How late the end of a credential or of a checkpoint may be noticed.
 LOOK_SECONDS: Final = 1.0
+# Of one beacon, which must fit in a record: the lanes that were begun last.
+MAX_MARKS: Final = 16_384
 _log = get_logger(__name__)
 
 
@@ -66,10 +69,13 @@ class AnnouncedKeys:
         """How many were made."""
         seconds = limits.epoch_key_hours * SECONDS_PER_HOUR
         self._clock = clock
+        control.when_beacon = self._note_beacon
         self._announcer = Announcer(control, int(seconds))
         self._epochs = Epochs(seconds)
         self._sealing: dict[str, NewEpoch] = {}
         self._last: dict[str, bytes] = {}  # the last kid of each topic, until another one replaces it
+        self._closed: list[bytes] = []  # kids that were replaced since the last beacon
+        self._told: list[bytes] = []  # and those that this one named a last time
         self._opened: OrderedDict[Place, _Opened] = OrderedDict()
         self._opened_most = limits.opened_keys
         self._readers: dict[str, KeyDenied | None] = {}
@@ -94,6 +100,31 @@ class AnnouncedKeys:
         await self._read()
         if seals:
             await self._announcer.settle()
+
+    async def tell(self, *, last: bool = False) -> None:
+        """Publish how far what this process has sealed is on all replicas. Raises KeyDenied or KeyUnavailable."""
+        marks = sorted(self.lanes.marks(), key=lambda mark: mark.lane)[-MAX_MARKS:]
+        told, closed = self._told, len(self._closed)
+        await self._announcer.tell(marks, last=last)
+        for kid in told:
+            self.lanes.forget(kid)
+        self._told, self._closed = self._closed[:closed], self._closed[closed:]
+
+    def _note_beacon(self, beacon: Beacon) -> None:
+        """Look for what a producer says that all replicas have."""
+        view = self.control.view
+        if view.beacon(beacon.producer, beacon.chain) is not beacon:
+            return
+        heads: dict[tuple[str, int], Heads] = {}
+        topics: dict[bytes, str | None] = {}
+        for kid, partition, lane, batches in beacon.marks:
+            if kid not in topics:
+                of_kid = (judged.announced.announcement.epoch for judged in view.announcements(kid))
+                topics[kid] = next((epoch.topic for epoch in of_kid if epoch.producer == beacon.producer), None)
+            topic = topics[kid]
+            if topic is not None and batches:
+                heads.setdefault((topic, partition), {})[kid, lane] = batches
+        self.streams.note_beacon((beacon.producer, beacon.chain), heads, self._clock())
 
     def reload(self) -> None:
         """Begin new epochs, as SIGHUP asks."""
@@ -204,6 +235,8 @@ class AnnouncedKeys:
         # Its age counts from before the announcement, which may have been slow.
         self._epochs.begin(key, now)
         self._sealing[topic] = epoch
+        if (last := self._last.get(topic)) is not None:
+            self._closed.append(last)
         self._last[topic] = key.kid
         self._looked = float("-inf")  # who may read it can have changed meanwhile
         told = {"kid": key.kid.hex(), "key": str(rule.key), "version": key.block.version}

@@ -38,7 +38,7 @@ class Streams:
         self.alarms: Counter[Kind] = Counter()
         """How much was found of each kind."""
         self._streams: OrderedDict[Partition, Stream] = OrderedDict()
-        self._heads: dict[tuple[str, int], Heads] = {}
+        self._heads: dict[tuple[bytes, bytes], dict[tuple[str, int], Heads]] = {}
 
     def of(self, partition: Partition, now: float) -> Stream:
         """What is known of a partition."""
@@ -47,25 +47,18 @@ class Streams:
             self._streams.move_to_end(partition)
             return found
         made = self._streams[partition] = Stream(refuse_gaps=partition.refuses_gaps)
-        heads = self._heads.get((partition.topic, partition.number), {})
-        made.note_heads(((kid, lane, batches) for (kid, lane), batches in heads.items()), now)
+        for heads in self._heads.values():
+            made.note_heads(_rows(heads.get((partition.topic, partition.number), {})), now)
         if len(self._streams) > MAX_STREAMS:
             self._streams.popitem(last=False)
         return made
 
-    def note_heads(self, topic: str, index: int, heads: Heads, now: float) -> None:
-        """A producer says how far its lanes in a partition are."""
-        self._heads.setdefault((topic, index), {}).update(heads)
-        named = [(kid, lane, batches) for (kid, lane), batches in heads.items()]
+    def note_beacon(self, source: tuple[bytes, bytes], heads: dict[tuple[str, int], Heads], now: float) -> None:
+        """A process of a producer says how far its lanes are, by topic and partition."""
+        self._heads[source] = heads
         for partition, stream in self._streams.items():
-            if (partition.topic, partition.number) == (topic, index):
-                stream.note_heads(named, now)
-
-    def forget_heads(self, kids: Iterable[bytes]) -> None:
-        """These are named no more."""
-        gone = set(kids)
-        for place, heads in list(self._heads.items()):
-            self._heads[place] = {lane: batches for lane, batches in heads.items() if lane[0] not in gone}
+            if (named := heads.get((partition.topic, partition.number))) is not None:
+                stream.note_heads(_rows(named), now)
 
     def tell(self, partition: Partition, findings: Iterable[Finding], producer: str, cause: Cause | None) -> None:
         """Raise the alarm: in the log, the audit and a metric."""
@@ -75,6 +68,10 @@ class Streams:
             told |= {"first_batch": first, "last_batch": last, "offset": offset, "reason": kind.value}
             write = partial(_write, partition, cause)
             log_limited(write, "stream_alarm", key=(partition[1:3], kind, kid, lane, offset), **told)
+
+
+def _rows(heads: Heads) -> list[tuple[bytes, int, int]]:
+    return [(kid, lane, batches) for (kid, lane), batches in heads.items()]
 
 
 def _write(partition: Partition, cause: Cause | None, event: str, **told: object) -> None:

@@ -1,5 +1,7 @@
 """Stream positions through two proxies: what a broker repeats, reorders or leaves out, and what only looks like it."""
 
+import asyncio
+
 import pytest
 
 from kveil.protocol.envelope.stream import Kind
@@ -7,6 +9,7 @@ from kveil.protocol.kafka.record_batch import read_header, split_batches
 from kveil.proxy.errors import ErrorCode
 from tests.support.announced import World
 from tests.support.conversation import Clock
+from tests.support.fetching import FETCH
 from tests.support.realm import consumes, produces
 from tests.support.records import client_batch, idempotent
 from tests.support.told import Log, Member
@@ -107,6 +110,80 @@ class TestAttacks:
         del log.batches[2]
         assert offsets(log.read(billing, 2)) == [3]
         assert alarms(billing) == {Kind.GAP: 1}
+
+
+class TestWithheldTails:
+    def tell(self, shop, world):
+        asyncio.run(shop.process.keys.tell())
+        world.deliver()
+
+    def test_what_is_withheld_shows_within_seconds_of_a_beacon(self, log, shop, billing, world):
+        write(log, shop, 4)
+        assert offsets(log.read(billing)) == [0, 1, 2, 3]
+        write(log, shop, 2)
+        del log.batches[4:]
+        log.read(billing, 4, end=4)
+        self.tell(shop, world)
+        log.read(billing, 4, end=4)
+        assert alarms(billing) == {}, "it may be on its way"
+        world.clock.now += 5
+        log.read(billing, 4, end=4)
+        assert alarms(billing) == {Kind.WITHHELD: 1}
+        log.read(billing, 4, end=4)
+        assert alarms(billing) == {Kind.WITHHELD: 1}, "once"
+
+    def test_a_session_in_which_nothing_changes(self, log, shop, billing, world):
+        """The answers leave the partition out."""
+        write(log, shop, 4)
+        log.read(billing)
+        log.read(billing, 4)
+        write(log, shop, 1)
+        self.tell(shop, world)
+        for seconds, found in ((4, {}), (5, {Kind.WITHHELD: 1})):
+            world.clock.now += seconds
+            number = billing.talk.client(FETCH, 12, {"topics": [], "session_id": 1, "session_epoch": 2})
+            assert billing.talk.to_broker
+            billing.talk.broker(FETCH, 12, number, {"responses": []})
+            assert billing.talk.to_client
+            assert alarms(billing) == found
+
+    def test_an_honest_end_is_none(self, log, shop, billing, world):
+        """Also where the beacon comes first, what isn't acknowledged is missing, or a lane has an old key."""
+        write(log, shop, 4)
+        self.tell(shop, world)
+        world.clock.now += 10
+        assert len(offsets(log.read(billing))) == 4
+        shop.seal(client_batch(1))
+        shop.process.keys.reload()
+        write(log, shop, 3, talk=shop.client())
+        for _ in range(4):
+            self.tell(shop, world)
+            log.read(billing, 7)
+            log.read(billing, 4)
+            world.clock.now += 60
+            world.members.checkpoint()
+            world.deliver()
+            log.read(billing, 7)
+        assert alarms(billing) == {}
+        assert len({mark.kid for mark in shop.process.keys.lanes.marks()}) == 1, "the old one was told often enough"
+
+    def test_beacons_of_a_process_count_up_also_after_a_restart(self, log, shop, billing, world, tmp_path):
+        write(log, shop, 1)
+        self.tell(shop, world)
+        self.tell(shop, world)
+        shop.process.keys.close()
+        after = Member(tmp_path, world, shop.node)
+        write(log, after, 1)
+        self.tell(after, world)
+        chain = {
+            judged.announced.announcement.epoch.chain
+            for kid in after.process.keys.control.view.kids()
+            for judged in after.process.keys.control.view.announcements(kid)
+        }
+        (name,) = chain
+        beacon = billing.process.keys.control.view.beacon(shop.node.keys.id, name)
+        assert beacon.number > shop.process.keys._announcer._number
+        assert billing.process.keys.control.alarms == ()
 
 
 class TestFalseAlarms:
