@@ -112,7 +112,7 @@ class Lanes:
         self._fresh_from = began + RETRY_SECONDS if is_alone else float("inf")
         self._numbers = count(1)
         self._of_keys: dict[bytes, list[Writer]] = {}
-        self._writers: dict[tuple[bytes, Where, int], Writer] = {}
+        self._writers: dict[tuple[Where, int], Writer] = {}
         self._free: dict[tuple[bytes, Where], list[Writer]] = {}
         self._runs: OrderedDict[tuple[Where, int], _Run] = OrderedDict()
         self._kept: OrderedDict[_Kept, tuple[Writer, int]] = OrderedDict()
@@ -135,7 +135,7 @@ class Lanes:
     def forget(self, kid: bytes) -> None:
         """Nothing is sealed under a key any more, and what was is told."""
         self._of_keys.pop(kid, None)
-        self._writers = {place: one for place, one in self._writers.items() if place[0] != kid}
+        self._writers = {place: one for place, one in self._writers.items() if one.kid != kid}
         self._free = {place: some for place, some in self._free.items() if place[0] != kid}
 
     # Writing -----------------------------------------------------------------------------------------------------
@@ -143,10 +143,10 @@ class Lanes:
     def writer(self, kid: bytes, where: Where, header: BatchHeader, own: "OwnLanes") -> Writer:
         """The lane that a batch belongs to. `own` are the lanes of its connection."""
         held = self._writers if header.producer_id >= 0 else own.writers
-        place = (kid, where, header.producer_id)
+        place = where, header.producer_id
         found = held.get(place)
-        if found is None:
-            free = self._free.get(place[:2])
+        if found is None or found.kid != kid:
+            free = self._free.get((kid, where))
             found = held[place] = free.pop() if free else self._new(kid, where[1])
         return found
 
@@ -229,9 +229,9 @@ class Lanes:
 
     def release(self, own: "OwnLanes") -> None:
         """A connection has ended: its lanes are for others, where nothing of them is on its way."""
-        for (kid, where, _), writer in own.writers.items():
-            if writer.is_settled and kid in self._of_keys:
-                self._free.setdefault((kid, where), []).append(writer)
+        for (where, _), writer in own.writers.items():
+            if writer.is_settled and writer.kid in self._of_keys:
+                self._free.setdefault((writer.kid, where), []).append(writer)
         own.writers.clear()
 
 
@@ -241,7 +241,8 @@ class OwnLanes:
     __slots__ = ("writers",)
 
     def __init__(self) -> None:
-        self.writers: dict[tuple[bytes, Where, int], Writer] = {}
+        self.writers: dict[tuple[Where, int], Writer] = {}
+        """By producer id too, which is -1 for all of them."""
 
 
 def digest_of(batch: Buffer) -> bytes:
