@@ -8,12 +8,14 @@ from kveil.protocol.envelope.stream import Kind
 from kveil.protocol.kafka.record_batch import read_header, split_batches
 from kveil.proxy.errors import ErrorCode
 from tests.support.announced import World
-from tests.support.conversation import Clock
+from tests.support.conversation import Clock, read_response
 from tests.support.fetching import FETCH
 from tests.support.realm import consumes, produces
 from tests.support.records import client_batch, idempotent
 from tests.support.told import Log, Member
 
+SHARE_FETCH = 78
+ID = bytes(range(16))
 CORRUPT = (ErrorCode.CORRUPT_MESSAGE, b"")
 RETRIED = ErrorCode.NOT_ENOUGH_REPLICAS
 STORED_ALL_THE_SAME = 20
@@ -110,6 +112,36 @@ class TestAttacks:
         del log.batches[2]
         assert offsets(log.read(billing, 2)) == [3]
         assert alarms(billing) == {Kind.GAP: 1}
+
+
+class TestShareGroups:
+    """Some batches of a partition are given out, to several consumers."""
+
+    def share(self, billing, *batches):
+        billing.shared.topic_names.learn(ID, "orders")
+        number = billing.talk.client(SHARE_FETCH, 1)
+        part = {
+            "partition_index": 0,
+            "records": b"".join(batches),
+            "acquired_records": [],
+            "current_leader": {"leader_id": 1, "leader_epoch": 1},
+        }
+        billing.talk.broker(SHARE_FETCH, 1, number, {"responses": [{"topic_id": ID, "partitions": [part]}]})
+        ((found,),) = (one.partitions for one in read_response(SHARE_FETCH, 1, billing.talk.to_client[0]).responses)
+        return int(found.error_code)
+
+    def test_any_of_them_again_and_in_any_order(self, log, shop, billing):
+        write(log, shop, 8)
+        for some in ([0, 1], [6], [4, 5], [0], [2], [7], [1, 2, 3]):
+            assert self.share(billing, *(log.batches[at] for at in some)) == 0
+        assert alarms(billing) == {}
+
+    def test_one_at_another_offset(self, log, shop, billing):
+        write(log, shop, 4)
+        assert self.share(billing, log.batches[2]) == 0
+        log.append(log.batches[2])
+        assert self.share(billing, log.batches[4]) == ErrorCode.CORRUPT_MESSAGE
+        assert alarms(billing) == {Kind.REPLAY: 1}
 
 
 class TestWithheldTails:
