@@ -1,18 +1,21 @@
 """Stream positions through two proxies: what a broker repeats, reorders or leaves out, and what only looks like it."""
 
 import asyncio
+import os
+from dataclasses import replace
 
 import pytest
 
 from kveil.protocol.envelope.stream import Kind
 from kveil.protocol.kafka.record_batch import read_header, split_batches
 from kveil.proxy.errors import ErrorCode
-from tests.support.announced import World
-from tests.support.conversation import Clock, read_response
+from tests.support.announced import TOPIC, World
+from tests.support.conversation import DELETED, Clock, read_response
 from tests.support.fetching import FETCH
 from tests.support.realm import consumes, produces
 from tests.support.records import client_batch, idempotent
 from tests.support.told import Log, Member
+from tests.vectors.reference import Batch, record
 
 SHARE_FETCH = 78
 ID = bytes(range(16))
@@ -67,6 +70,30 @@ class TestAttacks:
         told = [event for event in audited if event["type"].endswith("stream.alarm")]
         assert told[0]["subject"] == "orders/0"
         assert (told[0]["data"]["kind"], told[0]["data"]["producer"]) == ("replay", "shop")
+
+    def test_records_that_are_sealed_one_by_one(self, log, world, tmp_path):
+        """Also those of a compacted topic have an order. Which of them are missing can't be told."""
+        rule = {"mode": "record", "keys": "clear"}
+        reader = Member(tmp_path, world, world.members.join("billing", consumes()), **rule)
+        writer = Member(tmp_path, world, world.members.join("shop", produces()), **rule)
+        for _ in range(4):
+            log.write(writer, client_batch(2))
+        del log.batches[1]
+        assert offsets(log.read(reader)) == [0, 4, 6]
+        log.append(log.batches[0])
+        assert log.read(reader, 8) == CORRUPT
+        assert set(alarms(reader)) == {Kind.REPLAY}
+
+    def test_a_batch_that_was_made_to_fit_has_its_place(self, log, shop, billing):
+        """It is sealed twice, and what is sent is what the next one names."""
+        shop.shared.topic_settings.learn(TOPIC, replace(DELETED, max_message_bytes=5_000), shop.shared.now())
+        fits = Batch(record(0, None, b"a" * 4_900), 1).encode()
+        random = Batch(record(0, None, os.urandom(4_500)), 1).encode()
+        for batch in (fits, random, fits, random):
+            log.write(shop, batch)
+        assert all(len(stored) <= 5_000 for stored in log.batches)
+        assert len(offsets(log.read(billing))) == 4
+        assert alarms(billing) == {}
 
     def test_another_order(self, log, shop, billing):
         write(log, shop)
