@@ -14,8 +14,10 @@ from kveil.protocol.kafka.headers import RequestHeader
 from kveil.proxy.addresses import Brokers, Endpoint, LocalPlaces
 from kveil.proxy.admin.audit import Cause
 from kveil.proxy.admin.metrics import Metrics
+from kveil.proxy.asking import Asking
 from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Direction, Settings
+from kveil.proxy.keys.lanes import OwnLanes
 from kveil.proxy.keys.record_keys import RecordKeys
 from kveil.proxy.keys.ring import KeyRing, KeySurvey
 from kveil.proxy.listener_login import ListenerLogin
@@ -125,6 +127,9 @@ class Connection:
     """An answer has named the broker of this port, and it isn't the one that is connected."""
     upstream: Endpoint | None = None
     """The broker that this connection reached."""
+    asking: Asking = field(default_factory=Asking)
+    lanes: OwnLanes = field(default_factory=OwnLanes)
+    """Where its batches stand that carry stream positions."""
     tracer: "Tracer | None" = None
     """Who traces its requests, None where none are to be."""
 
@@ -159,6 +164,11 @@ class Connection:
             operation=None if request is None else API_TABLE[request.api_key].name,
             correlation_id=None if request is None else request.correlation_id,
         )
+
+    def release_lanes(self) -> None:
+        """Nothing more comes by this connection."""
+        if self.shared.announced_keys is not None:
+            self.shared.announced_keys.lanes.release(self.lanes)
 
     def authenticated(self, principal: str) -> None:
         """Take note of who the client has proved to be."""

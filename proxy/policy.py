@@ -19,6 +19,7 @@ from kveil.proxy.config import (
     Compress,
     Erased,
     Fit,
+    Gaps,
     KeyName,
     KeyPer,
     KeyService,
@@ -108,6 +109,11 @@ class Rule:
     null_erased: bool = False
     # Whether envelopes name their partition, for readers of another one.
     origin_partition: bool = False
+    # Identities: whether batches are signed, where the realm demands it.
+    sign: bool = True
+    # Whether any of its keys is announced, and whether consumers are refused what missing batches show at.
+    announced: bool = False
+    refuse_gaps: bool = False
     # The topic that the key derivation of read records names; None for the topic itself.
     sealed_as: str | None
     any_partition: bool = False
@@ -252,6 +258,9 @@ def _compiled(rule: TopicRule, key: KeyRef, accept_keys: frozenset[KeyRef]) -> R
         create_time_only=rule.timestamps is Timestamps.CREATE,
         pass_headers=frozenset(name.encode() for name in rule.pass_headers),
         origin_partition=rule.origin_partition,
+        sign=rule.sign,
+        announced=any(one.provider == registry.ANNOUNCED for one in accept_keys),
+        refuse_gaps=rule.gaps is Gaps.REFUSE,
         sealed_as=rule.sealed_as.topic if rule.sealed_as else None,
         any_partition=rule.sealed_as is not None and rule.sealed_as.partition == "any",
         producers=None if rule.producers is None else frozenset(rule.producers),

@@ -39,6 +39,16 @@ class Lane:
         self._acknowledged: set[int] = set()  # above `acknowledged_batch`
         self._skipped: list[Range] = []  # until an acknowledged batch lists them
 
+    @property
+    def batches(self) -> int:
+        """How many were sealed."""
+        return self._batch - 1
+
+    @property
+    def unsettled(self) -> tuple[int, ...]:
+        """Those that are neither acknowledged nor skipped, ascending."""
+        return tuple(self._unsettled)
+
     def next(self, record_count: int) -> Slot:
         """Where the next batch stands, of so many records. Nothing is used up before `sealed`."""
         skipped = tuple(coarser(self._skipped, MAX_SKIPPED))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from kveil.protocol.envelope import registry
+from kveil.protocol.envelope.crypto import SigningKey, VerifyKey
 from kveil.protocol.envelope.header import KID_LENGTH, KeyBlock
 from kveil.protocol.envelope.key_schedule import MAX_EPOCH_SECONDS, EpochKey, derive_kid, derive_kid_check
 from kveil.protocol.identity import cbor, crypto
@@ -110,8 +111,19 @@ class Announcement:
         if (self.kid, self.check) != _kid_and_check(self.epoch, secret):
             raise Refused("another key than the one announced")
 
-    def epoch_key(self, secret: bytes, recipients: Sequence[bytes] | None = None) -> EpochKey:
-        """What seals and opens batches under it. `recipients` if the wraps of others aren't there any more."""
+    def epoch_key(
+        self, secret: bytes, recipients: Sequence[bytes] | None = None, signing_key: SigningKey | None = None
+    ) -> EpochKey:
+        """What seals and opens batches under it, and checks what it announces that they carry.
+
+        `recipients` if the wraps of others aren't there any more, `signing_key` for the producer alone. Raises
+        Malformed if batches are to be signed with what is no key.
+        """
+        batch_key = self.epoch.batch_key
+        try:
+            verify_key = None if batch_key is None else VerifyKey(batch_key)
+        except ValueError:
+            raise Malformed("announcement: its batch key is none") from None
         return EpochKey(
             secret=secret,
             realm=self.epoch.realm,
@@ -119,6 +131,10 @@ class Announcement:
             kid=self.kid,
             block=key_block(self.epoch.topic, self.recipients if recipients is None else recipients),
             producer_id=self.epoch.producer,
+            signing_key=signing_key,
+            verify_key=verify_key,
+            demands_signature=verify_key is not None,
+            demands_position=self.epoch.positions,
         )
 
 

@@ -59,6 +59,7 @@ AuditType = Literal[
     "topic.limit_raised",  # a topic's max.message.bytes was raised, as its rule says; subject: topic
     "topic.copied_plain",  # a sealed topic's records were copied into a plain one, as told; subject: the plain topic
     "key.regranted",  # a keeper handed an epoch key on; subject: topic
+    "stream.alarm",  # batches of a producer are missing, or where they mustn't be; subject: topic/partition
     "identity.alarm",  # the control topic isn't as it must be; subject: a member, or the realm
     "topic.renamed",  # the broker gave a topic id a second name, which was refused; subject: the second name
     "user.added",  # the users file has another user; subject: user

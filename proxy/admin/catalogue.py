@@ -122,6 +122,12 @@ FAMILIES: Final = (
         "Records of the control topic, by what became of them: taken, known, waiting, passed or refused.",
     ),
     Family("kveil_announcements_total", _COUNTER, (), "Epoch keys that were announced on the control topic."),
+    Family(
+        "kveil_stream_alarms_total",
+        _COUNTER,
+        ("kind",),
+        "Batches of producers that came again, in another order, in two versions, or are missing.",
+    ),
     Family("kveil_identity_alarms", _GAUGE, ("kind",), "What is wrong with the control topic now, by kind.", max),
     Family(
         "kveil_checkpoint_expiry_timestamp_seconds",

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from kveil.protocol.envelope.stream import Kind as StreamAlarm
 from kveil.protocol.identity.alarms import AlarmKind
 from kveil.proxy.admin.audit_trail import Trail
 from kveil.proxy.admin.certificates import expiry_of
@@ -102,6 +103,8 @@ def _identity_gauges(keys: "AnnouncedKeys") -> dict[str, float]:
         found[sample_name("kveil_control_records_total", outcome=outcome)] = count
     for kind in AlarmKind:
         found[sample_name("kveil_identity_alarms", kind=kind)] = alarms[kind]
+    for found_kind in StreamAlarm:
+        found[sample_name("kveil_stream_alarms_total", kind=found_kind.name.lower())] = keys.streams.alarms[found_kind]
     if (checkpoint := control.view.checkpoint) is not None:
         found["kveil_checkpoint_expiry_timestamp_seconds"] = checkpoint.expires
     if (listed := control.view.live().get(control.me)) is not None:

@@ -14,6 +14,8 @@ from kveil.proxy.apis.access import check_access
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome, gift_need
 from kveil.proxy.apis.opening import STEP_BYTES, FetchedRecords, Room
+from kveil.proxy.apis.positions import Reading, Watch, find_reading, watch_of
+from kveil.proxy.asking import Place
 from kveil.proxy.config import Direction
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
@@ -40,6 +42,8 @@ class _Found(NamedTuple):
     records_span: tuple[int, int, int]
     records: FetchedRecords | Refused
     """What is to be opened, or why it isn't."""
+    named: str | bytes = ""
+    """The topic as the answer has it."""
 
 
 class Fetch(Exchange):
@@ -65,6 +69,8 @@ class Fetch(Exchange):
     )
     CARRIES_ADDRESSES = True
 
+    _watch: Watch | None = None
+
     @property
     def opens(self) -> bool:
         """Whether the answer has records."""
@@ -84,6 +90,7 @@ class Fetch(Exchange):
     def request(self) -> Outcome:
         """Forward the request, or refuse it where no records are handed out."""
         if self.connection.direction is not Direction.PRODUCE:
+            self._watch = watch_of(self.header, self.frame, self.connection)
             return Forward()
         key, version = self.header.api_key, self.header.api_version
         (topics,), _ = request_walker(key, version, _PARTITIONS)(self.frame)
@@ -112,6 +119,8 @@ class Fetch(Exchange):
         for found in self._found:
             if isinstance(found.records, FetchedRecords):
                 needs.update(dict.fromkeys(found.records.needs(self.failures)))
+                if found.records.reading is not None:
+                    needs.update(dict.fromkeys(found.records.reading.needs(self.failures)))
         return list(needs)
 
     def _find(self, frame: memoryview, topics: Any) -> Iterator[_Found]:
@@ -123,9 +132,17 @@ class Fetch(Exchange):
             is_forbidden = isinstance(opening, Refused) and opening.code == ErrorCode.TOPIC_AUTHORIZATION_FAILED
             for index, error_span, (start, records_at, end) in partitions or ():
                 if is_forbidden or records_at < end:
-                    records = fetched_records(opening, index, frame[records_at:end])
+                    named = topic_id or name
+                    reading = self._reading(opening, named, index)
+                    records = fetched_records(opening, index, frame[records_at:end], reading)
                     place = self.topic_name(name, topic_id), index
-                    yield _Found(place, error_span, (start, records_at, end), records)
+                    yield _Found(place, error_span, (start, records_at, end), records, named)
+
+    def _reading(self, opening: "Opening | Refused", named: str | bytes, index: int) -> Reading | None:
+        if self._watch is None or isinstance(opening, Refused):
+            return None
+        start = self._watch.start(named, index)
+        return find_reading(opening.topic, named, index, opening.rule, self.connection, start=start)
 
     def carried(self) -> Iterator[Carried]:
         """Yield whose records the answer has, without those that pass as they are."""
@@ -143,9 +160,20 @@ class Fetch(Exchange):
         edits += self.throttle_edits(frame, throttle)
         for found in self._found:
             edits += self._open(found, compact=compact)
+        if self._watch is not None:
+            self._watch.answered(frame, self._read())
         if not edits and not any(section.dropped for section in sections):
             return None
         return splice(frame, edits, sections)
+
+    def _read(self) -> dict[Place, Reading]:
+        """Return who has judged the partitions that were read."""
+        read = {(found.named, found.place[1]): found.records for found in self._found}
+        return {
+            place: records.reading
+            for place, records in read.items()
+            if isinstance(records, FetchedRecords) and records.reading is not None
+        }
 
     def _open(self, found: _Found, *, compact: bool) -> list[Edit]:
         start, _, end = found.records_span
@@ -207,12 +235,14 @@ def find_opening(exchange: Exchange, name: str | None, topic_id: bytes | None) -
     return Opening(topic, rule, connection)
 
 
-def fetched_records(opening: Opening | Refused, partition: int, records: memoryview) -> FetchedRecords | Refused:
+def fetched_records(
+    opening: Opening | Refused, partition: int, records: memoryview, reading: Reading | None = None
+) -> FetchedRecords | Refused:
     """Return a partition's records, or why there are none for the client."""
     if isinstance(opening, Refused):
         return opening
     topic, rule, connection = opening
-    return FetchedRecords(records, topic=topic, partition=partition, rule=rule, connection=connection)
+    return FetchedRecords(records, topic=topic, partition=partition, rule=rule, connection=connection, reading=reading)
 
 
 def carried_records(found: Iterable[tuple[tuple[str | None, int], FetchedRecords | Refused]]) -> Iterator[Carried]:

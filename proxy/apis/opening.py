@@ -28,6 +28,7 @@ from kveil.protocol.kafka.record_batch import (
     split_batches,
 )
 from kveil.proxy.admin.audit import Cause, audit
+from kveil.proxy.apis.positions import Reading
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import ErrorCode, Refused
 from kveil.proxy.keys.errors import KeyDenied, KeyErased, KeyRefused, KeyUnavailable
@@ -95,9 +96,20 @@ class Room:
 class FetchedRecords:
     """The records of one partition in an answer, before and after opening."""
 
-    __slots__ = ("_batches", "_connection", "_keys", "_partition", "_rule", "_topic")
+    __slots__ = ("_batches", "_connection", "_keys", "_partition", "_rule", "_topic", "reading")
 
-    def __init__(self, records: memoryview, *, topic: str, partition: int, rule: Rule, connection: Connection) -> None:
+    def __init__(
+        self,
+        records: memoryview,
+        *,
+        topic: str,
+        partition: int,
+        rule: Rule,
+        connection: Connection,
+        reading: Reading | None = None,
+    ) -> None:
+        self.reading = reading
+        """Who judges its batches by their places, None where these say nothing."""
         self._topic = topic
         self._partition = partition
         self._rule = rule
@@ -226,6 +238,8 @@ class FetchedRecords:
         for position, batch in enumerate(self._batches):
             try:
                 opened = self._open(batch, room)
+                if self.reading is not None and batch.header is not None:
+                    self.reading.read(batch.header, batch.sealed)
                 self._count(batch, opened)
                 pieces += opened
             except KeyUnavailable as error:

@@ -13,6 +13,7 @@ from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker,
 from kveil.proxy.apis.access import check_access
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome, gift_need
+from kveil.proxy.apis.placing import PlacedBatches, Placing, settle
 from kveil.proxy.apis.produce_answer import Refusal, answer_refusals, merge_refusals
 from kveil.proxy.apis.produced import seal_batch
 from kveil.proxy.apis.record_errors import record_error_edits
@@ -71,6 +72,7 @@ class Produce(Exchange):
 
     _refusals: tuple[Refusal, ...] = ()
     _order: tuple[tuple[str | bytes, tuple[int, ...]], ...] = ()
+    _placed: PlacedBatches = {}  # noqa: RUF012 - replaced, never changed
 
     def request_needs(self) -> Sequence[Need]:
         """Return the topics' names, settings and keys that are missing."""
@@ -182,13 +184,21 @@ class Produce(Exchange):
                 return None
             if isinstance(sealing, Refused):
                 raise Refused(sealing.code, sealing.reason, sealing.record_errors)
-            return seal_batch(
+            placing = None
+            if sealing.key.demands_position:
+                place = topic.place, partition
+                placing = Placing(sealing, self.connection, topic=topic.place, partition=partition, acks=self._acks)
+            pieces = seal_batch(
                 records,
                 sealing,
                 partition=partition,
                 produce_version=self.header.api_version,
                 connection=self.connection,
+                placing=placing,
             )
+            if placing is not None and placing.placed is not None:
+                self._placed = {**self._placed, place: placing.placed}
+            return pieces
         except Refused:
             refused.note(topic.place, partition, header)
             raise
@@ -218,6 +228,8 @@ class Produce(Exchange):
         """Return the broker's answer with local addresses, and with what was refused put back in its place."""
         walker = self.response_walker
         (topics, throttle, endpoints), sections = walker(frame)
+        if self._placed:
+            settle(self._placed, self.header, frame)
         edits = self._error_edits(frame, topics)
         if endpoints:
             edits += endpoint_edits(frame, endpoints, self.connection, compact=walker.flexible)

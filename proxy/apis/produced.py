@@ -6,12 +6,14 @@ answer is MESSAGE_TOO_LARGE before anything is sent, with the remedy.
 """
 
 from kveil.protocol.envelope.batch import StubCodec, seal
+from kveil.protocol.envelope.position import Slot
 from kveil.protocol.envelope.record import seal_records
 from kveil.protocol.envelope.record_keyed import seal_keyed_records
 from kveil.protocol.kafka import compression
 from kveil.protocol.kafka.errors import BatchRefused, BatchTooLarge
 from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.record_batch import CODEC_MASK, HEADER_LENGTH, BatchHeader, check_produced
+from kveil.proxy.apis.placing import Placing
 from kveil.proxy.apis.sealing import Sealing
 from kveil.proxy.apis.timestamps import check_timestamps
 from kveil.proxy.config import Mode
@@ -25,9 +27,15 @@ ZSTD_MIN_PRODUCE_VERSION = 7
 
 
 def seal_batch(
-    batch: memoryview, sealing: Sealing, *, partition: int, produce_version: int, connection: Connection
+    batch: memoryview,
+    sealing: Sealing,
+    *,
+    partition: int,
+    produce_version: int,
+    connection: Connection,
+    placing: Placing | None = None,
 ) -> list[Buffer]:
-    """Return the sealed batch. `batch` is used up.
+    """Return the sealed batch. `batch` is used up. `placing` is there where batches carry stream positions.
 
     :raises Refused: it can't be sealed, and nothing of it may leave.
     """
@@ -40,7 +48,13 @@ def seal_batch(
             check_timestamps(batch, header, sealing.settings, int(connection.shared.unix_time() * 1000))
         connection.shared.sealing_keys(sealing.rule.key.provider).note_use(sealing.key, len(batch))
         size = len(batch)
-        pieces = _seal_to_fit(batch, header, sealing, partition=partition, produce_version=produce_version)
+        known = None if placing is None else placing.again(batch, header)
+        if known is not None:
+            return known
+        slot = None if placing is None else placing.next()
+        pieces = _seal_to_fit(batch, header, sealing, slot, partition=partition, produce_version=produce_version)
+        if placing is not None and slot is not None:
+            placing.sealed(slot, pieces)
         connection.shared.metrics.count_sealed(sealing.topic, header.record_count, size)
         return pieces
     except BatchRefused as error:
@@ -48,7 +62,13 @@ def seal_batch(
 
 
 def _seal_to_fit(
-    batch: memoryview, header: BatchHeader, sealing: Sealing, *, partition: int, produce_version: int
+    batch: memoryview,
+    header: BatchHeader,
+    sealing: Sealing,
+    slot: Slot | None,
+    *,
+    partition: int,
+    produce_version: int,
 ) -> list[Buffer]:
     """Return the sealed batch. `batch` is used up.
 
@@ -59,25 +79,28 @@ def _seal_to_fit(
     is_zstd_spoken = produce_version >= ZSTD_MIN_PRODUCE_VERSION and rule.stub_codec is StubCodecChoice.AUTO
     known_limit = settings.max_message_bytes if settings else None
     limit = known_limit or DEFAULT_MAX_MESSAGE_BYTES
-    pieces = _seal(batch, header, sealing, partition, is_zstd_spoken=is_zstd_spoken)
+    pieces = _seal(batch, header, sealing, slot, partition, is_zstd_spoken=is_zstd_spoken)
     size = _size(pieces)
     if size <= limit:
         return pieces
     if len(batch) <= limit and rule.compress_to_fit:
-        smaller = _seal_smaller(batch, header, sealing, partition, is_zstd_spoken=is_zstd_spoken)
+        digest = None if slot is None else slot.digest
+        smaller = _seal_smaller(batch, header, sealing, slot, partition, is_zstd_spoken=is_zstd_spoken)
         if smaller is not None and _size(smaller) < size:
             pieces, size = smaller, _size(smaller)
+        elif slot is not None:
+            slot.digest = digest
     if known_limit is None or size <= limit:
         return pieces
     raise BatchTooLarge(_too_large(len(batch), size, limit, sealing))
 
 
 def _seal(
-    batch: memoryview, header: BatchHeader, sealing: Sealing, partition: int, *, is_zstd_spoken: bool
+    batch: memoryview, header: BatchHeader, sealing: Sealing, slot: Slot | None, partition: int, *, is_zstd_spoken: bool
 ) -> list[Buffer]:
     rule, settings = sealing.rule, sealing.settings
     if sealing.mode is Mode.RECORD:
-        return _seal_records(batch, header, sealing, partition, header.codec)
+        return _seal_records(batch, header, sealing, slot, partition, codec=header.codec)
     # What a topic stores uncompressed is uncompressed by the broker: it has to fit as that.
     is_stored_as_sent = settings is None or settings.compression_type != "uncompressed"
     return seal(
@@ -88,11 +111,12 @@ def _seal(
         stub_codec=StubCodec.AUTO if is_zstd_spoken and is_stored_as_sent else StubCodec.NONE,
         compress=compression.ZSTD_LEVEL if rule.compress else None,
         origin_partition=rule.origin_partition,
+        slot=slot,
     )
 
 
 def _seal_smaller(
-    batch: memoryview, header: BatchHeader, sealing: Sealing, partition: int, *, is_zstd_spoken: bool
+    batch: memoryview, header: BatchHeader, sealing: Sealing, slot: Slot | None, partition: int, *, is_zstd_spoken: bool
 ) -> list[Buffer] | None:
     """Return the batch sealed with as much compression as can be had, None where there is none to be had.
 
@@ -101,7 +125,7 @@ def _seal_smaller(
     if sealing.mode is Mode.RECORD:
         if not is_zstd_spoken:
             return None
-        return _seal_records(batch, header, sealing, partition, compression.ZSTD)
+        return _seal_records(batch, header, sealing, slot, partition, codec=compression.ZSTD)
     if header.codec:
         section = compression.decompress(header.codec, batch[HEADER_LENGTH:], compression.MAX_DECOMPRESSED)
         batch = memoryview(bytearray(HEADER_LENGTH) + section)
@@ -114,10 +138,13 @@ def _seal_smaller(
         stub_codec=StubCodec.AUTO if is_zstd_spoken else StubCodec.NONE,
         compress=compression.ZSTD_BEST_LEVEL,
         origin_partition=sealing.rule.origin_partition,
+        slot=slot,
     )
 
 
-def _seal_records(batch: memoryview, header: BatchHeader, sealing: Sealing, partition: int, codec: int) -> list[Buffer]:
+def _seal_records(
+    batch: memoryview, header: BatchHeader, sealing: Sealing, slot: Slot | None, partition: int, *, codec: int
+) -> list[Buffer]:
     if sealing.key_of is not None:
         return seal_keyed_records(
             batch,
@@ -136,6 +163,7 @@ def _seal_records(batch: memoryview, header: BatchHeader, sealing: Sealing, part
         partition=partition,
         codec=codec,
         origin_partition=sealing.rule.origin_partition,
+        slot=slot,
     )
 
 

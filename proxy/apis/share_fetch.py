@@ -17,6 +17,7 @@ from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome
 from kveil.proxy.apis.fetch import (
     NO_RECORDS_HERE,
+    Opening,
     carried_records,
     fetched_records,
     find_opening,
@@ -26,6 +27,7 @@ from kveil.proxy.apis.fetch import (
     told_needs,
 )
 from kveil.proxy.apis.opening import FetchedRecords, Room
+from kveil.proxy.apis.positions import find_reading
 from kveil.proxy.apis.share_access import RefusedShares, add_refused, refused_shares, refused_topic
 from kveil.proxy.config import Direction
 from kveil.proxy.errors import CloseConnection, ErrorCode, Refused
@@ -162,7 +164,11 @@ class ShareFetch(Exchange):
             for index, error_span, records_span, acquired_span in partitions or ():
                 if records_span[1] == records_span[2]:
                     continue
-                records = fetched_records(opening, index, frame[records_span[1] : records_span[2]])
+                reading = None
+                if isinstance(opening, Opening):  # some batches are given out, and not all: each stands for itself
+                    topic, rule, connection = opening
+                    reading = find_reading(topic, topic_id, index, rule, connection, start=None)
+                records = fetched_records(opening, index, frame[records_span[1] : records_span[2]], reading)
                 place = self.topic_name(None, topic_id), index
                 self._found.append(_Found(place, error_span, records_span, acquired_span, records))
                 if isinstance(records, FetchedRecords):

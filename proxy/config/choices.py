@@ -70,6 +70,13 @@ class Fit(StrEnum):
     REFUSE = "refuse"  # a broker that sets the limit must not choose what is compressed
 
 
+class Gaps(StrEnum):
+    """What becomes of batches behind which others of their producer are missing."""
+
+    ALARM = "alarm"  # delivered, and told
+    REFUSE = "refuse"  # told, and not delivered
+
+
 class RecordKeys(StrEnum):
     """What record mode shows of records' keys."""
 

@@ -4,7 +4,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from kveil.proxy.config.choices import Compress, Erased, Fit, KeyPer, Mode, RecordKeys, Seal, StubCodec, Timestamps
+from kveil.proxy.config.choices import (
+    Compress,
+    Erased,
+    Fit,
+    Gaps,
+    KeyPer,
+    Mode,
+    RecordKeys,
+    Seal,
+    StubCodec,
+    Timestamps,
+)
 from kveil.proxy.config.fields import KeyReference, Name, Pattern, Principal, Topic, list_or_commas, null_as_text
 from kveil.proxy.config.section import Section
 from kveil.proxy.config.values import MAX_OFFSET, MAX_PARTITION, is_glob
@@ -72,6 +83,13 @@ class TopicRule(Section):
     unprotected."""
     origin_partition: bool = False
     """Writes the partition into each envelope, so that a mirror with other partitions can be read by `sealed_as`."""
+    sign: bool = True
+    """With `identities`: whether the producer signs what it seals, if its realm signs at all. Unsigned, a consumer that
+    holds the topic's keys could write as its producer. In record mode each record is signed: 40 us to seal and 115 us
+    to open beside what it takes anyway."""
+    gaps: Gaps = Gaps.ALARM
+    """With `identities`: what becomes of batches behind which others of their producer are missing: `alarm` delivers
+    them, and tells; `refuse` doesn't deliver them either. What comes again, or in another order, is always refused."""
     sealed_as: SealedAs | None = None
     """For a mirrored topic: where its records were sealed."""
     producers: tuple[Principal, ...] | None = None
@@ -98,6 +116,8 @@ class TopicRule(Section):
         "timestamps",
         "pass_headers",
         "origin_partition",
+        "sign",
+        "gaps",
         "sealed_as",
         "sealed_by",
     )

@@ -1,15 +1,20 @@
 """One process's chain of announcements: on disk first, then on the control topic, and only then sealed under."""
 
 import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
+from kveil.protocol.envelope.crypto import KEY_LENGTH, SigningKey
 from kveil.protocol.envelope.key_schedule import EpochKey, new_epoch_key_secret
-from kveil.protocol.identity.announcement import Epoch, announce
+from kveil.protocol.identity.announcement import Ending, Epoch, announce
+from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.credential import Role
 from kveil.protocol.identity.errors import IdentityError as ProtocolError
-from kveil.protocol.identity.marks import Head
+from kveil.protocol.identity.marks import Head, Mark
 from kveil.protocol.identity.members import Listed, Recipient
-from kveil.protocol.identity.record import encode_record
+from kveil.protocol.identity.record import encode_record, sign_body
 from kveil.protocol.identity.signing import RecordType, Signed, read_signed
 from kveil.protocol.identity.view import Verdict
 from kveil.proxy.identity.control import Control
@@ -21,12 +26,20 @@ from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
 _INLINE_RECIPIENTS: Final = 20
 
 
+class Demands(NamedTuple):
+    """What the realm demands of batches, as a checkpoint says."""
+
+    signatures: bool
+    positions: bool
+
+
 class NewEpoch(NamedTuple):
-    """An epoch key that was announced, and for whom."""
+    """An epoch key that was announced, for whom, and what was demanded then."""
 
     key: EpochKey
     recipients: frozenset[bytes]
     sequence: int
+    demands: Demands
 
 
 class Announcer:
@@ -38,6 +51,7 @@ class Announcer:
         self._chain: ChainFile | None = None
         self._is_settled = False
         self._announcing = asyncio.Lock()
+        self._number = 0  # of the last beacon
 
     async def settle(self) -> None:
         """Have a chain whose last announcement is on the topic. The topic must have been read.
@@ -80,8 +94,17 @@ class Announcer:
             msg = f"{chain.path} holds no announcement of this realm ({error.reason}): remove it, and its chain ends"
             raise IdentityError(msg) from None
 
-    async def announce(self, topic: str) -> NewEpoch:
+    @property
+    def demands(self) -> Demands | None:
+        """What is demanded now, None without a checkpoint."""
+        newest = self._control.view.checkpoint
+        return None if newest is None else Demands(newest.signatures, newest.positions)
+
+    async def announce(self, topic: str, *, sign: bool = True, replaces: Ending | None = None) -> NewEpoch:
         """A new epoch key for a topic, which all who may read it can have from the topic.
+
+        Batches under it are signed if the realm demands it and `sign` doesn't forgo it. `replaces` is the key before
+        it, under which nothing more is sealed.
 
         :raises KeyDenied: this node may not produce to the topic.
         :raises KeyUnavailable: it can't be announced now.
@@ -90,8 +113,13 @@ class Announcer:
         async with self._announcing:
             chain = await self._settle()
             listed, recipients = self._may_announce(topic)
+            demands = self.demands
+            if demands is None:
+                raise AssertionError("nothing is sealed without a checkpoint")
             secret = new_epoch_key_secret()
-            epoch = self._next(chain.end, topic, listed)
+            signing_key = SigningKey(os.urandom(KEY_LENGTH)) if sign and demands.signatures else None
+            epoch = self._next(chain.end, topic, listed, signing_key)
+            epoch = replace(epoch, positions=demands.positions, replaces=replaces)
             keys = [one.keys for one in recipients]
             signer = self._control.node.identity
             try:
@@ -110,8 +138,8 @@ class Announcer:
             reason = "it isn't there" if judged is None else judged.reason
             raise KeyUnavailable(f"the announcement of an epoch key of {topic} doesn't count: {reason}")
         announced = judged.announced
-        key = announced.announcement.epoch_key(secret, announced.recipients)
-        return NewEpoch(key, frozenset(announced.recipients), epoch.sequence)
+        key = announced.announcement.epoch_key(secret, announced.recipients, signing_key)
+        return NewEpoch(key, frozenset(announced.recipients), epoch.sequence, demands)
 
     def _may_announce(self, topic: str) -> tuple[Listed, tuple[Recipient, ...]]:
         """The own credential, and who is to have the key. Raises KeyDenied or KeyUnavailable."""
@@ -127,7 +155,7 @@ class Announcer:
             raise KeyUnavailable(msg)
         return listed, recipients
 
-    def _next(self, end: ChainEnd, topic: str, listed: Listed) -> Epoch:
+    def _next(self, end: ChainEnd, topic: str, listed: Listed, signing_key: SigningKey | None) -> Epoch:
         kept = self._control.view.kept
         if kept is None:
             raise AssertionError("nothing is sealed without a checkpoint")
@@ -143,11 +171,38 @@ class Announcer:
             sequence=end.sequence + 1,
             previous=end.hash,
             checkpoint=kept,
-            # What batches must carry, and where the epoch before this one ended in them.
-            batch_key=None,
+            batch_key=None if signing_key is None else signing_key.verify_key.public,
             positions=False,
-            replaces=None,
         )
+
+    async def tell(self, marks: Sequence[Mark], *, last: bool = False) -> None:
+        """Publish a beacon, if anything was ever announced: how far the lanes of this process are.
+
+        :raises KeyDenied: this node is no member any more.
+        :raises KeyUnavailable: the topic can't be written now.
+        """
+        async with self._announcing:
+            kept = self._control.view.kept
+            if self._chain is None or not self._chain.end.sequence or kept is None:
+                return
+            listed, end = self._control.own_credential(), self._chain.end
+            known = self._control.view.beacon(self._control.me, end.chain)
+            # No number may come twice, also where the last one of an earlier start isn't on the topic.
+            numbers = (self._number, 0 if known is None else known.number, self._control.now * 1000)
+            self._number = max(numbers) + 1
+            beacon = Beacon(
+                realm=self._control.view.realm,
+                producer=self._control.me,
+                credential=listed.hash,
+                chain=end.chain,
+                number=self._number,
+                created=self._control.now,
+                head=Head(end.sequence, end.hash),
+                checkpoint=kept,
+                marks=tuple(sorted(marks)),
+                last=last,
+            )
+            await self._control.append([encode_record(sign_body(beacon, self._control.node.identity))])
 
     def close(self) -> None:
         """Leave the chain to another process."""

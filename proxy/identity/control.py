@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from kveil.protocol.identity import CONTROL_TOPIC
 from kveil.protocol.identity.alarms import Alarm
 from kveil.protocol.identity.announcement import Announcement
+from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.checkpoint import Checkpoint
 from kveil.protocol.identity.credential import Credential
 from kveil.protocol.identity.fold import Applied, Outcome
@@ -73,6 +74,9 @@ class Control:
         """Whether the topic was read to its end once. Before that nothing is known to be missing."""
         self.when_changed: Callable[[], None] = lambda: None
         """Called after `changes` has grown and all was read."""
+        self.when_beacon: Callable[[Beacon], None] = lambda _: None
+        """Called with the newest of each process, after all was read."""
+        self._beacons: dict[tuple[bytes, bytes], Beacon] = {}
         self.outcomes: Counter[Outcome] = Counter()
         self.alarms: tuple[Alarm, ...] = ()
         self._told = 0
@@ -102,6 +106,8 @@ class Control:
             self.outcomes[applied.outcome] += 1
             if applied.outcome is Outcome.TAKEN and _counts(applied):
                 self.changes += 1
+            if applied.outcome is Outcome.TAKEN and isinstance(applied.record, Record):
+                self._note_beacon(applied.record.body)
         if self.is_read:
             self._keep()
 
@@ -115,10 +121,17 @@ class Control:
         if self.view.reread_wanted and self.log is not None:
             self.view.reading_again()
             self.log.read_again()
+        beacons, self._beacons = self._beacons, {}
+        for beacon in beacons.values():
+            self.when_beacon(beacon)
         self._look_for_alarms()
         if self._told != self.changes:
             self._told = self.changes
             self.when_changed()
+
+    def _note_beacon(self, body: object) -> None:
+        if isinstance(body, Beacon):
+            self._beacons[body.producer, body.chain] = body
 
     def _keep(self) -> None:
         """Have the newest checkpoint on disk. It doesn't count before."""

@@ -6,7 +6,7 @@ from kveil.protocol.envelope.errors import Unopenable
 from kveil.protocol.envelope.key_schedule import EpochKey
 from kveil.protocol.identity.chains import Announced
 from kveil.protocol.identity.credential import History
-from kveil.protocol.identity.errors import Refused
+from kveil.protocol.identity.errors import Malformed, Refused
 from kveil.protocol.identity.identity import Unsealer
 from kveil.protocol.identity.judging import Judged, Verdict
 from kveil.protocol.identity.view import View
@@ -56,7 +56,7 @@ def _find(view: View, node: Unsealer, topic: str, judged: Judged) -> Found:
         raise _not_for(view, node.public.id, topic)
     try:
         return Found(announced.announcement.epoch_key(secret, announced.recipients), announced)
-    except Unopenable as error:
+    except (Unopenable, Malformed) as error:
         raise KeyRefused(f"what was announced is not the key of its kid: {error}") from None
 
 

@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 
 from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_schedule import EpochKey
+from kveil.protocol.identity.announcement import Ending
+from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.chains import Announced
 from kveil.protocol.identity.credential import History, Role
 from kveil.protocol.identity.view import Verdict
@@ -23,15 +25,19 @@ from kveil.proxy.identity.errors import IdentityError
 from kveil.proxy.identity.opening import find_epoch_key
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 from kveil.proxy.keys.flights import Flights
+from kveil.proxy.keys.lanes import Lanes
 from kveil.proxy.keys.opened import Place, RefusalBudget, Refusals, RefusedKeys
 from kveil.proxy.keys.ring import SECONDS_PER_HOUR, KeySurvey
 from kveil.proxy.keys.sealing import Epochs
+from kveil.proxy.keys.streams import Heads, Streams
 from kveil.proxy.log import get_logger
 from kveil.proxy.policy import KeyRef, Rule
 from kveil.proxy.private_file import Stamp
 
 # How late the end of a credential or of a checkpoint may be noticed.
 LOOK_SECONDS: Final = 1.0
+# Of one beacon, which must fit in a record: the lanes that were begun last.
+MAX_MARKS: Final = 16_384
 _log = get_logger(__name__)
 
 
@@ -47,15 +53,31 @@ class _Opened(NamedTuple):
 class AnnouncedKeys:
     """All of one process."""
 
-    def __init__(self, control: Control, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        control: Control,
+        limits: Limits,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        is_alone: bool = True,
+    ) -> None:
+        """`is_alone`: no other process of this host serves the same clients."""
         self.control = control
+        self.lanes = Lanes(began=clock(), is_alone=is_alone)
+        """Where batches stand that are sealed with these keys."""
+        self.streams = Streams()
+        """Where those stand that are opened."""
         self.announcements = 0
         """How many were made."""
         seconds = limits.epoch_key_hours * SECONDS_PER_HOUR
         self._clock = clock
+        control.when_beacon = self._note_beacon
         self._announcer = Announcer(control, int(seconds))
         self._epochs = Epochs(seconds)
         self._sealing: dict[str, NewEpoch] = {}
+        self._last: dict[str, bytes] = {}  # the last kid of each topic, until another one replaces it
+        self._closed: list[bytes] = []  # kids that were replaced since the last beacon
+        self._told: list[bytes] = []  # and those that this one named a last time
         self._opened: OrderedDict[Place, _Opened] = OrderedDict()
         self._opened_most = limits.opened_keys
         self._readers: dict[str, KeyDenied | None] = {}
@@ -80,6 +102,31 @@ class AnnouncedKeys:
         await self._read()
         if seals:
             await self._announcer.settle()
+
+    async def tell(self, *, last: bool = False) -> None:
+        """Publish how far what this process has sealed is on all replicas. Raises KeyDenied or KeyUnavailable."""
+        marks = sorted(self.lanes.marks(), key=lambda mark: mark.lane)[-MAX_MARKS:]
+        told, closed = self._told, len(self._closed)
+        await self._announcer.tell(marks, last=last)
+        for kid in told:
+            self.lanes.forget(kid)
+        self._told, self._closed = self._closed[:closed], self._closed[closed:]
+
+    def _note_beacon(self, beacon: Beacon) -> None:
+        """Look for what a producer says that all replicas have."""
+        view = self.control.view
+        if view.beacon(beacon.producer, beacon.chain) is not beacon:
+            return
+        heads: dict[tuple[str, int], Heads] = {}
+        topics: dict[bytes, str | None] = {}
+        for kid, partition, lane, batches in beacon.marks:
+            if kid not in topics:
+                of_kid = (judged.announced.announcement.epoch for judged in view.announcements(kid))
+                topics[kid] = next((epoch.topic for epoch in of_kid if epoch.producer == beacon.producer), None)
+            topic = topics[kid]
+            if topic is not None and batches:
+                heads.setdefault((topic, partition), {})[kid, lane] = batches
+        self.streams.note_beacon((beacon.producer, beacon.chain), heads, self._clock())
 
     def reload(self) -> None:
         """Begin new epochs, as SIGHUP asks."""
@@ -143,7 +190,9 @@ class AnnouncedKeys:
         if self._is_stale(now):
             self._look(now)
         epoch = self._sealing.get(topic)
-        return None if epoch is None else self._epochs.current(topic, rule.key, epoch.key.block.version, now)
+        if epoch is None or self.lanes.is_full(epoch.key.kid):
+            return None
+        return self._epochs.current(topic, rule.key, epoch.key.block.version, now)
 
     def _may_go_on(self, topic: str, epoch: NewEpoch) -> bool:
         """Whether a topic may be sealed with what was announced for it."""
@@ -154,7 +203,7 @@ class AnnouncedKeys:
             listed = control.own_credential()
         except KeyDenied:
             return False
-        if not listed.credential.may(Role.PRODUCE, topic):
+        if not listed.credential.may(Role.PRODUCE, topic) or epoch.demands != self._announcer.demands:
             return False
         wanted = {one.keys.id: one.history for one in control.view.recipients(topic, control.now)}
         # Who joins without history begins no epoch.
@@ -173,7 +222,7 @@ class AnnouncedKeys:
             return present
         self._denials.check(topic, now)
         try:
-            epoch = await self._announced(topic)
+            epoch = await self._announced(topic, rule)
         except IdentityError as error:
             self._broken = str(error)
             _log.error("identity_broken", reason=str(error))
@@ -188,23 +237,36 @@ class AnnouncedKeys:
         # Its age counts from before the announcement, which may have been slow.
         self._epochs.begin(key, now)
         self._sealing[topic] = epoch
+        if (last := self._last.get(topic)) is not None:
+            self._closed.append(last)
+        self._last[topic] = key.kid
         # Who may read it can have changed meanwhile, and that have been seen to before this topic was there.
         self._looked = float("-inf")
         told = {"kid": key.kid.hex(), "key": str(rule.key), "version": key.block.version}
         audit("key.created", topic, None, **told, readers=len(epoch.recipients))
         return key
 
-    async def _announced(self, topic: str) -> NewEpoch:
+    async def _announced(self, topic: str, rule: Rule) -> NewEpoch:
+        last = self._last.get(topic)
+        ending = None
+        if last is not None:
+            self._sealing.pop(topic, None)  # nothing more is sealed with it, whatever comes
+            ending = Ending(kid=last, marks=tuple(mark for mark in self.lanes.marks(last) if mark.batches))
         try:
-            return await self._announcer.announce(topic)
+            return await self._announcer.announce(topic, sign=rule.sign, replaces=ending)
         except KeyDenied:
             # Who was granted a moment ago isn't to wait until the topic is heard of again.
             await self.control.catch_up()
-            return await self._announcer.announce(topic)
+            return await self._announcer.announce(topic, sign=rule.sign, replaces=ending)
 
     def note_use(self, key: EpochKey, nbytes: int) -> None:
         """Counts one sealed batch of `nbytes` plaintext against the key's limits."""
         self._epochs.note_use(key, nbytes)
+
+    def producer_of(self, kid: bytes) -> str:
+        """What people call whose key it is."""
+        judged = next(iter(self.control.view.announcements(kid)), None)
+        return "" if judged is None else self.control.name_of(judged.announced.announcement.epoch.producer)
 
     # Opening -----------------------------------------------------------------------------------------------------
 

@@ -63,7 +63,7 @@ def open_announced_keys(settings: Settings, policy: Policy) -> "AnnouncedKeys | 
     from kveil.proxy.keys.announced import AnnouncedKeys
 
     control = Control(open_node(settings.identity), clock=time.monotonic, unix_time=time.time)
-    return AnnouncedKeys(control, settings.limits)
+    return AnnouncedKeys(control, settings.limits, is_alone=settings.workers == 1)
 
 
 def check_keys(settings: Settings, policy: Policy) -> Realm:

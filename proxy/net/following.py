@@ -3,17 +3,25 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kveil.protocol.envelope.key_topic import KEY_TOPIC
 from kveil.protocol.identity import CONTROL_TOPIC
 from kveil.proxy.context import Shared
+from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
 from kveil.proxy.keys.record_keys import RecordKeys
+from kveil.proxy.log import get_logger, log_limited
 from kveil.proxy.net.own_topic import OwnTopic
 from kveil.proxy.net.topic_log import TopicLog, TopicReader
 
 if TYPE_CHECKING:
     from kveil.proxy.keys.announced import AnnouncedKeys
+
+# How often a producer says how far it is: what is withheld at the end shows within this and a few seconds more.
+BEACON_SECONDS: Final = 60.0
+# How long that may take, at the end too.
+TELL_SECONDS: Final = 5.0
+_log = get_logger(__name__)
 
 
 @asynccontextmanager
@@ -36,10 +44,28 @@ async def following_announced(shared: Shared, keys: "AnnouncedKeys") -> AsyncIte
     """Have announced keys at hand until the block ends, and their chain left to another process then."""
     async with following_control(shared, keys.control) as log:
         keys.control.log = log
+        task = asyncio.get_running_loop().create_task(_tell(keys))
         try:
             yield
         finally:
+            task.cancel()
+            await asyncio.wait([task])
+            await _tell_once(keys, last=True)
             keys.close()
+
+
+async def _tell(keys: "AnnouncedKeys") -> None:
+    while True:
+        await asyncio.sleep(BEACON_SECONDS)
+        await _tell_once(keys)
+
+
+async def _tell_once(keys: "AnnouncedKeys", *, last: bool = False) -> None:
+    try:
+        async with asyncio.timeout(TELL_SECONDS):
+            await keys.tell(last=last)
+    except (KeyDenied, KeyUnavailable, TimeoutError) as error:
+        log_limited(_log.warning, "beacon_failed", reason=str(error) or "the cluster doesn't answer")
 
 
 @asynccontextmanager

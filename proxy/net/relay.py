@@ -154,6 +154,7 @@ class Relay:
         for task in self._tasks:
             task.cancel()
         self._session.end_traces(None if leg is self.client else _BROKER_LOST)
+        self._connection.release_lanes()
         other = self._broker if leg is self.client else self.client
         if other is not None:
             other.close()

@@ -134,6 +134,8 @@ def test_readers_come_and_go_while_records_flow(kafka: Cluster, members: Members
         expected = sorted(value for count in sent for value in range(count))
         assert values(billing.values) == expected
         assert values(read_all(late_proxy.bootstrap, orders)) == expected
+        assert not any(proxies[name].events("stream_alarm") for name in ("billing", "audit"))
+        assert not late_proxy.events("stream_alarm")
         for name in ("shop1", "shop2"):
             made = [one["cloudevent"]["data"] for one in proxies[name].events("audit")]
             readers = [one["readers"] for one in made if "readers" in one]
@@ -169,6 +171,7 @@ def test_restarts_and_rotations_lose_nothing(kafka: Cluster, members: Members, o
     with proxy_of(kafka, members, reader) as billing:
         got = librdkafka_read(billing.bootstrap, orders)
         assert [one.value for one in got] == [one.value for one in numbered(sent)]
+        assert billing.events("stream_alarm") == []
 
 
 def test_a_node_that_was_rolled_back_does_not_start(kafka: Cluster, members: Members, orders: str):

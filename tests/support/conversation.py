@@ -109,6 +109,7 @@ def make_shared(
     clock: Clock | None = None,
     provider: Any = None,
     key_topic: KeyTopic | None = None,
+    announced_keys: Any = None,
     **config: Any,
 ) -> Shared:
     """What all connections of one proxy have in common, as `server.serve` puts it together. Record keys' keys are on
@@ -133,6 +134,7 @@ def make_shared(
         policy=policy,
         keys=ring,
         record_keys=record_keys,
+        announced_keys=announced_keys,
         brokers=Brokers(),
         budget=BufferBudget(settings.limits.buffered_bytes),
         topic_names=TopicNames(),

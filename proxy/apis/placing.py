@@ -1,0 +1,89 @@
+"""Produced batches that carry stream positions: their places, and what the broker's answer says of them."""
+
+from kveil.protocol.envelope.position import Slot
+from kveil.protocol.kafka.headers import RequestHeader
+from kveil.protocol.kafka.primitives import Buffer
+from kveil.protocol.kafka.record_batch import BatchHeader
+from kveil.protocol.kafka.splice import FrozenShape, Want, response_walker
+from kveil.proxy.apis.sealing import Sealing
+from kveil.proxy.context import Connection
+from kveil.proxy.keys.lanes import Lanes, Placed, Writer, digest_of
+
+_SETTLED = FrozenShape(
+    {
+        "responses": {
+            "name": Want.VALUE,
+            "topic_id": Want.VALUE,
+            "partition_responses": {"index": Want.VALUE, "error_code": Want.VALUE, "base_offset": Want.VALUE},
+        }
+    }
+)
+_ALL_REPLICAS = -1
+
+PlacedBatches = dict[tuple[str | bytes, int], Placed]
+"""By topic, as the request has it, and partition: what the answer settles."""
+
+
+class Placing:
+    """The place of one batch, while it is sealed."""
+
+    def __init__(
+        self, sealing: Sealing, connection: Connection, *, topic: str | bytes, partition: int, acks: int
+    ) -> None:
+        if connection.shared.announced_keys is None:
+            raise AssertionError("positions are of announced keys")
+        self.placed: Placed | None = None
+        """What is to be settled, once it is sealed."""
+        self._lanes: Lanes = connection.shared.announced_keys.lanes
+        self._connection = connection
+        self._kid = sealing.key.kid
+        self._where = topic, partition, sealing.mode
+        self._acks = acks
+        self._header: BatchHeader
+        self._writer: Writer
+        self._digest = b""
+
+    def again(self, batch: memoryview, header: BatchHeader) -> list[Buffer] | None:
+        """Find the lane of a checked batch, and return what it was sealed to before, if it was."""
+        self._header = header
+        self._writer = self._lanes.writer(self._kid, self._where, header, self._connection.lanes)
+        if header.producer_id < 0:
+            return None
+        self._digest = digest_of(batch)  # before it is sealed, which writes over it
+        pieces = self._lanes.again(self._writer, header, self._digest)
+        if pieces is not None:
+            self._lanes.goes_on(self._writer, self._where, header, self._connection.lanes, now=self._now)
+        return None if pieces is None else list(pieces)
+
+    def next(self) -> Slot:
+        """Return where it is sealed."""
+        return self._writer.lane.next(self._header.record_count)
+
+    def sealed(self, slot: Slot, pieces: list[Buffer]) -> None:
+        """Take note that it is sealed there, to these pieces, and leaves."""
+        self._lanes.keep(self._writer, slot, self._header, self._digest, pieces)
+        self.placed = self._lanes.sealed(
+            self._writer,
+            slot,
+            self._where,
+            self._header,
+            self._connection.lanes,
+            now=self._now,
+            all_replicas=self._acks == _ALL_REPLICAS,
+        )
+
+    @property
+    def _now(self) -> float:
+        return self._connection.shared.now()
+
+
+def settle(placed: PlacedBatches, request: RequestHeader, frame: memoryview) -> None:
+    """Tell lanes what the broker's answer says of their batches."""
+    (topics,), _ = response_walker(request.api_key, request.api_version, _SETTLED)(frame)
+    answered = {
+        (topic_id or name, index): offset if not error and offset >= 0 else None
+        for name, topic_id, partitions in topics or ()
+        for index, error, offset in partitions or ()
+    }
+    for place, (writer, batch) in placed.items():
+        writer.settle(batch, answered.get(place))

@@ -1,0 +1,193 @@
+"""What fetched batches say of their place in their streams, and what a client's fetches say of the log between them."""
+
+from collections.abc import Mapping
+
+from kveil.protocol.envelope.errors import EnvelopeError
+from kveil.protocol.envelope.sealed_batch import SealedBatch
+from kveil.protocol.envelope.sealed_records import RecordSealedBatch
+from kveil.protocol.envelope.seen import seen_in
+from kveil.protocol.envelope.stream import GRACE_SECONDS, Finding, Stream
+from kveil.protocol.kafka.headers import RequestHeader
+from kveil.protocol.kafka.record_batch import BatchHeader
+from kveil.protocol.kafka.splice import FrozenShape, Want, request_walker, response_walker
+from kveil.proxy.asking import Asked, Place
+from kveil.proxy.config import Mode
+from kveil.proxy.context import Connection
+from kveil.proxy.keys.streams import Partition, Streams
+from kveil.proxy.needs import Need, TopicSettingsNeed
+from kveil.proxy.policy import Rule
+from kveil.proxy.topics import TopicSettings
+
+_ASKED = FrozenShape(
+    {
+        "isolation_level": Want.VALUE,
+        "session_epoch": Want.VALUE,
+        "topics": {
+            "topic": Want.VALUE,
+            "topic_id": Want.VALUE,
+            "partitions": {"partition": Want.VALUE, "fetch_offset": Want.VALUE},
+        },
+    }
+)
+_ENDS = FrozenShape(
+    {
+        "responses": {
+            "topic": Want.VALUE,
+            "topic_id": Want.VALUE,
+            "partitions": {
+                "partition_index": Want.VALUE,
+                "error_code": Want.VALUE,
+                "high_watermark": Want.VALUE,
+                "last_stable_offset": Want.VALUE,
+            },
+        }
+    }
+)
+_FULL = frozenset({None, 0, -1})
+"""Epochs of sessions whose requests name all partitions."""
+
+
+class OutOfPlace(EnvelopeError):
+    """A whole batch that doesn't belong where it stands, or behind which others are missing."""
+
+
+class Reading:
+    """One partition, while an answer's batches are opened in their order."""
+
+    def __init__(
+        self, partition: Partition, rule: Rule, connection: Connection, streams: Streams, start: int | None
+    ) -> None:
+        """`start` is the offset that the client asked for, None where only some batches are given out."""
+        self._partition = partition
+        self._connection = connection
+        self._streams = streams
+        self._stream: Stream = streams.of(partition, connection.shared.now())
+        self._start = start
+        self._is_whole = start is not None
+        self._rule = rule
+
+    def needs(self, failures: Mapping[Need, Exception]) -> list[Need]:
+        """Return the settings of the topic, if it takes them to say whether batches may be missing."""
+        need = TopicSettingsNeed(self._partition.topic)
+        asks = self._rule.mode is Mode.AUTO and self._settings is None and need not in failures
+        return [need] if asks else []
+
+    @property
+    def _settings(self) -> TopicSettings | None:
+        shared = self._connection.shared
+        return shared.topic_settings.find(self._partition.topic, shared.now())
+
+    @property
+    def _growth_only(self) -> bool:
+        """Whether the log cleaner may have made holes.
+
+        Not where the rule pins batch mode: such a topic is never compacted, whatever a broker says of it.
+        """
+        settings = self._settings
+        return self._rule.mode is not Mode.BATCH and (
+            settings is None or bool(settings.unreadable) or settings.is_compacted
+        )
+
+    def read(self, header: BatchHeader, sealed: SealedBatch | RecordSealedBatch | None) -> None:
+        """Judge a batch that has opened.
+
+        :raises OutOfPlace: it must not be delivered.
+        """
+        base, end = header.base_offset, max(header.next_offset, header.base_offset)
+        start = base if self._start is None else min(self._start, base)
+        seen = [] if sealed is None else seen_in(sealed)
+        now = self._connection.shared.now()
+        findings = self._stream.read(start, end, seen, now, growth_only=self._growth_only)
+        self._tell(findings)
+        for found in findings:
+            if found.kind.is_refusal or self._partition.refuses_gaps:
+                raise OutOfPlace(found.kind.value)
+        self._start = end if self._is_whole else None
+
+    def reached(self, end: int) -> None:
+        """The log ends here, says the broker."""
+        now = self._connection.shared.now()
+        if self._start == end:
+            self._stream.read(end, end, [], now, growth_only=self._growth_only)
+        self._tell(self._stream.at_end(end, now, growth_only=self._growth_only))
+
+    def _tell(self, findings: list[Finding]) -> None:
+        if findings:
+            keys = self._connection.shared.announced_keys
+            producer = "" if keys is None else keys.producer_of(findings[0].kid)
+            self._streams.tell(self._partition, findings, producer, self._connection.cause)
+
+
+def find_reading(
+    topic: str, place: str | bytes, index: int, rule: Rule, connection: Connection, *, start: int | None
+) -> Reading | None:
+    """Return what judges a partition's batches, None where their places say nothing: not announced, or copies."""
+    keys = connection.shared.announced_keys
+    if keys is None or not rule.announced or rule.sealed_as is not None:
+        return None
+    return Reading(Partition(topic, place, index, rule.refuse_gaps), rule, connection, keys.streams, start)
+
+
+class Watch:
+    """One fetch of a connection, and the log as its answer shows it."""
+
+    def __init__(self, request: RequestHeader, frame: memoryview, connection: Connection) -> None:
+        """From the request, where any keys are announced."""
+        self._request = request
+        self._connection = connection
+        self._asking = asking = connection.asking
+        walker = request_walker(request.api_key, request.api_version, _ASKED)
+        (isolation, session_epoch, topics), _ = walker(frame)
+        self._is_committed = bool(isolation)
+        if session_epoch in _FULL:
+            asking.asked.clear()
+            asking.ends.clear()
+        asking.requests += 1
+        self._number = asking.requests
+        for name, topic_id, partitions in topics or ():
+            for index, offset in partitions or ():
+                asking.asked[topic_id or name, index] = Asked(offset, self._number)
+
+    def start(self, place: str | bytes, index: int) -> int | None:
+        """Where the client reads on in a partition; None if that can't be said, since a later fetch has moved."""
+        found = self._asking.asked.get((place, index))
+        return None if found is None or found.request > self._number else found.offset
+
+    def answered(self, frame: memoryview, read: Mapping[Place, Reading]) -> None:
+        """Look where the answer says that the log ends, once its batches are opened.
+
+        In a session an answer leaves out partitions in which nothing has changed.
+        """
+        walker = response_walker(self._request.api_key, self._request.api_version, _ENDS)
+        (topics,), _ = walker(frame)
+        told = set()
+        for name, topic_id, partitions in topics or ():
+            for index, error, end, stable_end in partitions or ():
+                place = topic_id or name, index
+                told.add(place)
+                self._asking.ends.pop(place, None)
+                if not error and (not self._is_committed or stable_end == end):
+                    self._asking.ends[place] = end
+                    self._reached(place, end, read.get(place))
+        now = self._connection.shared.now()
+        if now - self._asking.looked >= GRACE_SECONDS:
+            self._asking.looked = now
+            for place, end in list(self._asking.ends.items()):
+                if place not in told:
+                    self._reached(place, end, None)
+
+    def _reached(self, place: Place, end: int, reading: Reading | None) -> None:
+        if reading is None:
+            shared, (topic, index) = self._connection.shared, place
+            name = topic if isinstance(topic, str) else shared.topic_names.find(topic)
+            if name is None:
+                return
+            rule = shared.policy.rule_for(name)
+            reading = find_reading(name, topic, index, rule, self._connection, start=self.start(topic, index))
+        if reading is not None:
+            reading.reached(end)
+
+
+def watch_of(request: RequestHeader, frame: memoryview, connection: Connection) -> Watch | None:
+    """Return who watches a fetch, None where no keys are announced."""
+    return None if connection.shared.announced_keys is None else Watch(request, frame, connection)
