@@ -64,7 +64,7 @@ class Relay:
         """Pass no answer on: the broker is silent, and its connections stay."""
         self._loop.call_soon_threadsafe(self._flowing.clear if on else self._flowing.set)
 
-    def _change_answer(self, frame: bytes, far_writer: asyncio.StreamWriter) -> bytes:  # noqa: ARG002 - whose it is
+    def _change_answer(self, frame: bytes, far_writer: asyncio.StreamWriter) -> bytes:
         frame = frame.replace(self._address_bytes(self._upstream_port), self._address_bytes(self.port))
         for stored, changed in self._changes.items():
             frame = frame.replace(stored, changed)
