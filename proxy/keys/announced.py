@@ -30,7 +30,7 @@ from kveil.proxy.keys.opened import Place, RefusalBudget, Refusals, RefusedKeys
 from kveil.proxy.keys.ring import SECONDS_PER_HOUR, KeySurvey
 from kveil.proxy.keys.sealing import Epochs
 from kveil.proxy.keys.streams import Heads, Streams
-from kveil.proxy.log import get_logger
+from kveil.proxy.log import get_logger, log_limited
 from kveil.proxy.policy import KeyRef, Rule
 from kveil.proxy.private_file import Stamp
 
@@ -356,6 +356,9 @@ class AnnouncedKeys:
             if (stop := self.control.opening_stop()) is not None:
                 raise KeyUnavailable(f"nothing is opened that wasn't open already: {stop}")
             found = find_epoch_key(self.control.view, self.control.node.identity, topic, kid)
+        except KeyUnavailable as error:  # its consumers stand still meanwhile
+            log_limited(_log.warning, "epoch_key_missing", key=place, topic=topic, kid=kid.hex(), reason=str(error))
+            raise
         except (KeyRefused, KeyDenied) as error:
             self._refused.put(place, error, self._clock())
             audit("key.refused", topic, kid=kid.hex(), key=named, reason=str(error))

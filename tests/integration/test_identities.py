@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka import Consumer, KafkaError
 
 from kveil.protocol.identity.credential import History
 from kveil.protocol.identity.crypto import KemSuite
 from tests.support.admin_port import admin_port
 from tests.support.clients import Record, librdkafka_produce, librdkafka_read, librdkafka_refusal, numbered
 from tests.support.kafka import Cluster, kafka_cluster
-from tests.support.members import Members
+from tests.support.members import Members, control_writer
 from tests.support.processes import Child
 from tests.support.proxy import KVEIL, Proxy, kveil, kveil_proxy
 from tests.support.realm import Node, consumes, keeps, produces
@@ -37,15 +37,8 @@ def kafka() -> Iterator[Cluster]:
 def members(kafka: Cluster, tmp_path: Path) -> Iterator[Members]:
     """A realm, whose authority writes to the cluster by itself."""
     kafka.create_topic(CONTROL, config={"cleanup.policy": "compact"})
-    writer = Producer({"bootstrap.servers": kafka.bootstrap, "linger.ms": 0})
-
-    def write(records: Sequence[tuple[bytes, bytes]]) -> None:
-        for key, value in records:
-            writer.produce(CONTROL, value, key)
-        assert writer.flush(SECONDS) == 0
-
-    yield Members(tmp_path, write, now=int(time.time()), suite=KemSuite.MLKEM768_X25519)
-    writer.close()
+    with control_writer(kafka.bootstrap) as write:
+        yield Members(tmp_path, write, now=int(time.time()), suite=KemSuite.MLKEM768_X25519)
     kafka.delete_topic(CONTROL)
 
 

@@ -1,8 +1,12 @@
 """Members of a realm with directories, as `kveil enroll` leaves them, and an authority that writes where it is told."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from confluent_kafka import Producer
+
+from kveil.protocol.identity import CONTROL_TOPIC
 from kveil.protocol.identity.checkpoint import Ended
 from kveil.protocol.identity.credential import Grant
 from kveil.protocol.identity.record import encode_record
@@ -11,7 +15,22 @@ from kveil.proxy.identity.identity_file import create_identity
 from kveil.proxy.identity.node_files import CheckpointMark, Membership, NodeFiles
 from tests.support.realm import DAY, NOW, Node, Realm
 
-Write = Callable[[Sequence[tuple[bytes, bytes]]], None]
+Write = Callable[[Sequence[tuple[bytes, bytes | None]]], None]
+_SECONDS = 60.0
+
+
+@contextmanager
+def control_writer(bootstrap: str) -> Iterator[Write]:
+    """Writes records to the control topic as they are, as anybody may whom the cluster lets."""
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
+
+    def write(records: Sequence[tuple[bytes, bytes | None]]) -> None:
+        for key, value in records:
+            producer.produce(CONTROL_TOPIC, value, key)
+        assert producer.flush(_SECONDS) == 0
+
+    yield write
+    producer.close()
 
 
 class Members:

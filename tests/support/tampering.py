@@ -64,7 +64,7 @@ class Relay:
         """Pass no answer on: the broker is silent, and its connections stay."""
         self._loop.call_soon_threadsafe(self._flowing.clear if on else self._flowing.set)
 
-    def _change(self, frame: bytes) -> bytes:
+    def _change_answer(self, frame: bytes, far_writer: asyncio.StreamWriter) -> bytes:
         frame = frame.replace(self._address_bytes(self._upstream_port), self._address_bytes(self.port))
         for stored, changed in self._changes.items():
             frame = frame.replace(stored, changed)
@@ -80,8 +80,8 @@ class Relay:
         try:
             with suppress(ConnectionError, asyncio.IncompleteReadError):
                 async with asyncio.TaskGroup() as group:
-                    up = group.create_task(_copy(reader, far_writer))
-                    down = group.create_task(self._relay_answers(far_reader, writer))
+                    up = group.create_task(self._relay_requests(reader, far_writer))
+                    down = group.create_task(self._relay_answers(far_reader, writer, far_writer))
                     up.add_done_callback(lambda _: down.cancel())
         except* (ConnectionError, asyncio.IncompleteReadError):
             pass
@@ -92,12 +92,20 @@ class Relay:
                 with suppress(ConnectionError):
                     await each.wait_closed()
 
-    async def _relay_answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _relay_requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+
+    async def _relay_answers(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, far_writer: asyncio.StreamWriter
+    ) -> None:
         while True:
             size = await reader.readexactly(4)
             frame = await reader.readexactly(int.from_bytes(size, "big"))
             await self._flowing.wait()
-            writer.write(size + self._change(frame))
+            changed = self._change_answer(frame, far_writer)
+            writer.write(len(changed).to_bytes(4, "big") + changed)
             await writer.drain()
 
     async def _listen(self) -> None:
@@ -112,12 +120,6 @@ class Relay:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(1 << 16):
-        writer.write(data)
-        await writer.drain()
 
 
 @contextmanager
