@@ -165,17 +165,20 @@ class _Announced:
     def __init__(self, source: Source, manager: ServiceManager) -> None:
         self._source = source
         self._manager = manager
+        self._has_started = False
 
     def open(self) -> None:
         self._source.open()
 
     def start(self, take: Take) -> None:
         self._source.start(take)
+        self._has_started = True
         self._manager.ready()
         self._ping()
 
     def close(self) -> None:
-        self._manager.stopping()
+        if self._has_started:
+            self._manager.stopping()
         self._source.close()
 
     def _ping(self) -> None:
