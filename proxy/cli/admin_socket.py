@@ -1,10 +1,11 @@
 """What `kveil reload` and `kveil log-level` have in common: they ask the proxy that runs here, at its admin socket."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+
+from kveil.proxy.cli.telling import tell
 
 FAILED: Final = 1
 
@@ -34,8 +35,7 @@ def ask_proxy(
     except NobodyThere as error:
         typer.echo(f"kveil: {error}", err=True)
         raise typer.Exit(FAILED) from None
-    if as_json:
-        typer.echo(json.dumps(outcome, indent=2))
+    tell(None, outcome, as_json=as_json)
     for problem in outcome["problems"]:
         typer.echo(f"kveil: {Problem(**problem)}", err=True)
     if outcome["problems"]:

@@ -1,6 +1,5 @@
 """`kveil keys usage`: which key versions a topic still needs, before one is retired."""
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -8,6 +7,7 @@ import typer
 from kveil.proxy.cli import options
 from kveil.proxy.cli.options import Flags, settings_from
 from kveil.proxy.cli.scanning import ScanProgress, plainly, provider_name, when
+from kveil.proxy.cli.telling import tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,7 +46,7 @@ def usage(
     except QuestionFailed as error:
         typer.echo(f"kveil: {error}", err=True)
         raise typer.Exit(FAILED) from None
-    typer.echo(json.dumps(shown, indent=2) if as_json else "\n".join(_lines(shown)))
+    tell("\n".join(_lines(shown)), shown, as_json=as_json)
 
 
 async def _read(settings: "Settings", topic: str, start: int) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """`kveil keys`: keys, made, listed, grown and destroyed. Nothing here shows a key."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -154,7 +153,7 @@ def list_keys(path: options.KeyPath = None, config: options.ConfigFile = None, a
 
     with still_at("asking for the keys"):
         listing = list_all(_settings(path, config))
-    typer.echo(json.dumps(listing, indent=2) if as_json else as_text(listing))
+    tell(as_text(listing), listing, as_json=as_json)
     if any("problem" in key for key in listing["keys"]):
         raise typer.Exit(1)
 

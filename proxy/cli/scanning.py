@@ -1,11 +1,10 @@
 """What commands that read a topic's envelopes say while they do, and how they name what they found."""
 
 from datetime import UTC, datetime
-from typing import Final
 
 import typer
 
-PROGRESS_SECONDS: Final = 2.0
+from kveil.proxy.cli.telling import PROGRESS_SECONDS
 
 
 class ScanProgress:

@@ -7,12 +7,7 @@ from kveil.protocol.kafka import compression
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.protocol.kafka.errors import BatchRefused
 from kveil.protocol.kafka.primitives import Buffer
-from kveil.protocol.kafka.record_batch import (
-    HEADER_LENGTH,
-    MAGIC,
-    read_header,
-    split_batches,
-)
+from kveil.protocol.kafka.record_batch import HEADER_LENGTH, MAGIC, read_header, split_batches
 from kveil.protocol.kafka.records import read_records, write_record
 from kveil.proxy.errors import ErrorCode, QuestionFailed
 from kveil.proxy.net.own_batches import own_batch
@@ -34,7 +29,7 @@ _FETCH: Final = 12
 _PRODUCE: Final = 12
 _REPLICAS: Final = 3
 
-KeyValue = tuple[bytes, bytes | None]
+KeyValue = tuple[bytes | None, bytes | None]
 
 
 class Fetched(NamedTuple):

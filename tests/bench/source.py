@@ -13,8 +13,7 @@ from typing import Any
 
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.protocol.kafka.messages import decode_response, encode_request
-from kveil.protocol.kafka.record_batch import write_header
-from kveil.protocol.kafka.records import write_record
+from kveil.proxy.net.own_topic import plain_batch
 from tests.bench.sink import BUFFER_BYTES, FETCH_VERSION, PRODUCE_VERSION, Stream
 from tests.support.scripted_broker import frame_of
 
@@ -27,21 +26,7 @@ TIMESTAMP = 1_700_000_000_000
 
 def batch_of(records: int, record_bytes: int) -> bytes:
     """A producer's batch with random values."""
-    section = b"".join(b"".join(write_record(0, each, None, os.urandom(record_bytes))) for each in range(records))
-    header = write_header(
-        records=[section],
-        base_offset=0,
-        partition_leader_epoch=-1,
-        attributes=0,
-        last_offset_delta=records - 1,
-        base_timestamp=TIMESTAMP,
-        max_timestamp=TIMESTAMP,
-        producer_id=-1,
-        producer_epoch=-1,
-        base_sequence=-1,
-        record_count=records,
-    )
-    return bytes(header) + section
+    return plain_batch([(None, os.urandom(record_bytes)) for _ in range(records)], TIMESTAMP)
 
 
 def produce_frame(topic: str, batch: bytes) -> bytes:
