@@ -139,6 +139,7 @@ REFUSED: list[tuple[Attack, str, Reason]] = [
     (attacks.edit_the_ciphertext, BATCHES, "tag"),
     (attacks.edit_the_ciphertext, RECORDS, "tag"),
     (attacks.edit_the_tag, BATCHES, "tag"),
+    (attacks.edit_the_last_byte, BATCHES, ("tag", "signature")),
     (attacks.edit_the_salt, BATCHES, "commitment"),
     (attacks.edit_the_commitment, BATCHES, "commitment"),
     (attacks.truncate_the_envelope, BATCHES, "length"),
@@ -358,8 +359,8 @@ STREAM: list[tuple[Callable[[Log], bytes], list[bytes], list[bytes]]] = [
     (drop_in_the_middle, [b"first", b"third"], [b"first", b"third"]),
     (withhold_the_end, [b"first"], [b"first"]),
 ]
-"""What is delivered with a key file, which knows no positions, and with identities. A hole and a withheld end are alarms
-where the batches were vouched for, which those of this producer, of acks 1, aren't."""
+"""What is delivered with a key file, which knows no positions, and with identities. A hole and a withheld end are
+alarms where the batches were vouched for, which those of this producer, of acks 1, aren't."""
 
 
 @pytest.mark.parametrize(("attack", "unseen", "seen"), STREAM, ids=[attack.__name__ for attack, _, _ in STREAM])

@@ -33,6 +33,8 @@ from tests.support.tampering import with_checksum
 VERSION_AT, MODE_AT, SUITE_AT, LENGTH_AT, KID_AT, SALT_AT = 3, 4, 5, 6, 8, 24
 _GZIP = 1
 _PRODUCER_ID_AT = 43
+_SIGNED = bytes.fromhex("830003010040")
+"""The extension that says that there is a trailer, and of how many bytes."""
 
 
 class Stored(NamedTuple):
@@ -92,6 +94,14 @@ def _flipped(stored: Stored, at: int) -> bytes:
     return with_envelope(stored.batch, change)
 
 
+def _flipped_before_trailer(stored: Stored, back: int) -> bytes:
+    def change(envelope: bytearray) -> None:
+        trailer = _SIGNED[-1] if _SIGNED in envelope else 0
+        envelope[-back - trailer] ^= 1
+
+    return with_envelope(stored.batch, change)
+
+
 def _set(stored: Stored, at: int, value: int) -> bytes:
     def change(envelope: bytearray) -> None:
         envelope[at] = value
@@ -103,10 +113,15 @@ def _set(stored: Stored, at: int, value: int) -> bytes:
 
 
 def edit_the_ciphertext(stored: Stored) -> bytes:
-    return _flipped(stored, -30)
+    return _flipped_before_trailer(stored, 30)
 
 
 def edit_the_tag(stored: Stored) -> bytes:
+    return _flipped_before_trailer(stored, 1)
+
+
+def edit_the_last_byte(stored: Stored) -> bytes:
+    """Of the signature where there is one, else of the tag."""
     return _flipped(stored, -1)
 
 
