@@ -49,6 +49,7 @@ ELSEWHERE: dict[tuple[str, str], Reason | str] = {
     ("README.md", r"kveil (producer|consumer) "): "test_directions.py",
     ("README.md", r"(kveil run --upstream pkc|KVEIL_UPSTREAM__SASL=)"): "test_own_login.py",
     ("README.md", r"kveil users add "): "tests/proxy/cli/test_users.py",
+    ("README.md", r"kveil (authority|enroll) "): "test_identities_authority.py",
     ("README.md", r"kveil init "): "tests/proxy/cli/test_init.py",
     ("docs/tutorial.md", r"make demo "): "tests/proxy/cli/test_demo.py",
     ("docs/tutorial.md", r"(docker-compose |T=\"docker-compose)"): Reason.DOCKER,
