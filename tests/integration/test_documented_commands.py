@@ -66,6 +66,7 @@ ELSEWHERE: dict[tuple[str, str], Reason | str] = {
     ("docs/install.md", r"(docker |docker-compose |cd deploy/compose|echo hello \| docker-compose)"): Reason.DOCKER,
     ("docs/install.md", r"kubectl "): Reason.KUBERNETES,
     ("docs/commands.md", r"kveil authority "): "test_identities_authority.py",
+    ("docs/identities.md", r"kafka-"): "test_identities_walk_through.py",
     ("docs/identities.md", r"kveil "): "test_identities_authority.py",
     ("docs/performance.md", r"make bench"): "tests/bench/test_bench.py",
     ("docs/keys.md", r"(vault|aws|gcloud|az|KEY=\$\(aws|for ROLE) ?"): Reason.CLOUD,
