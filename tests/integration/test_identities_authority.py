@@ -1,6 +1,7 @@
 """An authority and its nodes over a real cluster, as people use them: the commands, with a login over TLS."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.support.clients import Record, librdkafka_produce, librdkafka_read, numbered
 from tests.support.kafka import Cluster
+from tests.support.key_services.pkcs11 import Server as TokenServer
 from tests.support.processes import Child
 from tests.support.proxy import KVEIL, Proxy, kveil, kveil_proxy
 from tests.support.raw_client import RawClient
@@ -21,6 +23,7 @@ CONTROL_TOPIC = "_kveil.control"
 SECONDS = 30.0
 T = 1_700_000_000_000
 TOPIC_AUTHORIZATION_FAILED = 29
+WRONG_SETUP = 2
 
 
 class Place:
@@ -223,3 +226,67 @@ def test_clients_write_and_read_with_no_shared_key(place: Place, kafka_sasl: Clu
         late = proxy("late", "consume")
         with RawClient(late.bootstrap) as client:
             assert client.fetch(name).error == TOPIC_AUTHORIZATION_FAILED, "its history begins when it joined"
+
+
+def test_a_host_whose_keys_only_its_token_opens(place: Place, kafka_sasl: Cluster, topic: str, tmp_path: Path):
+    """Enrolled, at work, and copied to where the token isn't."""
+    name = f"demo-{topic}"
+    kafka_sasl.create_topic(name)
+    (tmp_path / "hsm").mkdir()
+    with ExitStack() as stack:
+        token = TokenServer(tmp_path / "hsm")
+        stack.callback(token.stop)
+        token.make_key("identity")
+        pkcs11 = {**token.keys_settings()["pkcs11"], "key": "identity"}
+        settings = yaml.safe_load(place.config.read_text())
+        place.config.write_text(yaml.safe_dump({**settings, "identity": {"pkcs11": pkcs11}}))
+
+        def proxy(node: str, direction: str, *, start: bool = True) -> Proxy:
+            more = {
+                "keys": {"provider": "identities"},
+                "identity": {"path": str(place.folder / node), "pkcs11": pkcs11},
+            }
+            settings_of = settings["upstream"]
+            return stack.enter_context(
+                kveil_proxy(
+                    kafka_sasl.bootstrap,
+                    keys=place.folder / "none.json",
+                    direction=direction,
+                    tls=settings_of["tls"],
+                    to_cluster={"sasl": settings_of["sasl"]},
+                    config=more,
+                    start=start,
+                )
+            )
+
+        tickets = {
+            node: place.ticket(node, "--role", role, "--topics", "demo-*", "--name", node)
+            for node, role in (("c", "consumer"), ("p", "producer"))
+        }
+        with place.running():
+            for node, ticket in tickets.items():
+                done = place.enroll(node, str(ticket))
+                assert done.returncode == 0, done.stderr
+                assert set(json.loads((place.folder / node / "identity.json").read_text())) == {
+                    "version",
+                    "id",
+                    "pkcs11",
+                    "sealed",
+                }
+        sent = [Record(value=f"{at}".encode(), key=b"k", timestamp=T) for at in range(5)]
+        reader = proxy("c", "consume")
+        librdkafka_produce(proxy("p", "produce").bootstrap, name, sent)
+        assert librdkafka_read(reader.bootstrap, name) == numbered(sent)
+        assert reader.stop() == 0
+
+        shutil.copytree(place.folder / "c", place.folder / "stolen")
+        assert place.fingerprint("stolen") == place.fingerprint("c"), "which takes no token"
+        token.pause()
+        stolen = proxy("stolen", "consume", start=False)
+        stolen.configure()
+        for command in ("check", "run"):
+            done = kveil(command, "--config", str(stolen.config_path))
+            assert done.returncode == WRONG_SETUP
+            assert "stolen/identity.json can't be opened: the pkcs11 module" in done.stderr
+            assert "Traceback" not in done.stderr
+        token.resume()
