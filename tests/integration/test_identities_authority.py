@@ -1,6 +1,7 @@
 """An authority and its nodes over a real cluster, as people use them: the commands, with a login over TLS."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from confluent_kafka.admin import AdminClient
 
+from tests.support.admin_port import AdminPort, admin_port
 from tests.support.clients import Record, librdkafka_produce, librdkafka_read, numbered
 from tests.support.kafka import Cluster
 from tests.support.key_services.pkcs11 import Server as TokenServer
@@ -70,10 +72,11 @@ class Place:
         return [one["name"] for one in json.loads(done.stdout)["readers"]]
 
     @contextmanager
-    def running(self, *arguments: str) -> Iterator[Child]:
+    def running(self, *arguments: str, admin: AdminPort | None = None) -> Iterator[Child]:
         """`authority run`, until it is told to stop."""
+        more = {} if admin is None else {"KVEIL_ADMIN__ADDRESS": admin.config["admin"]["address"]}
         where = ("--authority", str(self.folder / "authority"), "-c", str(self.config))
-        child = Child([*KVEIL, "authority", "run", *where, *arguments])
+        child = Child([*KVEIL, "authority", "run", *where, *arguments], environment={**os.environ, **more})
         try:
             child.errors.wait_for('"authority_running"', SECONDS)
             yield child
@@ -102,7 +105,7 @@ def test_the_walk_through(place: Place):
     """Tickets for a consumer and a producer, a grant, who can read, a revocation."""
     consumer = place.ticket("consumer", "--role", "consumer", "--topics", "demo-*", "--name", "reader")
     producer = place.ticket("producer", "--role", "producer", "--topics", "demo-*", "--name", "writer")
-    with place.running() as running:
+    with admin_port() as admin, place.running(admin=admin) as running:
         for node, ticket in (("c", consumer), ("p", producer)):
             done = place.enroll(node, str(ticket))
             assert done.returncode == 0, done.stderr
@@ -118,6 +121,11 @@ def test_the_walk_through(place: Place):
         assert "was used by another node before" in again.stderr
         running.errors.wait_for("io.kveil.identity.alarm", SECONDS)
         assert list(place.listed()) == ["writer"], "the first one may have been the thief"
+        metrics = admin.metrics()
+        assert metrics["kveil_identity_events_total", "ticket.redeemed", ""] == 2
+        assert metrics["kveil_identity_events_total", "ticket.refused", "used"] == 1
+        assert metrics["kveil_identity_events_total", "identity.alarm", "ticket-reused"] == 1
+        assert metrics["kveil_members",] == 1
 
         revoked = place.authority("revoke", "writer")
         assert revoked.returncode == 0, revoked.stderr
