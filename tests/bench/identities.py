@@ -19,6 +19,8 @@ KEY_FILE, UNSIGNED = "kveil-keyfile", "kveil-unsigned"
 ALL_TOPICS = "bench-*"
 BY_BROKER = {"message.timestamp.type": "LogAppendTime"}
 """For topics whose records tell when the broker took them."""
+_IDEMPOTENT = {"enable.idempotence": "true"}
+"""As Java's producers are by default: their batches are known again when they come a second time."""
 _UNSIGNED_TOPICS = ({"match": ALL_TOPICS, "sign": False},)
 
 
@@ -54,5 +56,5 @@ def identity_ways(bench: BenchCluster) -> Iterator[list[Way]]:
         ways = []
         for name, made in proxies.items():
             proxy = stack.enter_context(made)
-            ways.append(Way(name=name, bootstrap=proxy.bootstrap, pid=proxy.pid))
+            ways.append(Way(name=name, bootstrap=proxy.bootstrap, pid=proxy.pid, librdkafka=_IDEMPOTENT))
         yield ways
