@@ -69,7 +69,7 @@ WARM_UP_OF: dict[str, Round] = {
 def arguments(given: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="What sealing costs.")
-    parser.add_argument("--quick", action="store_true", help="fewer cases, less load: about three minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer cases, less load: about four minutes")
     parser.add_argument("--cases", default="", help="names or patterns, with commas: 1KiB-*,latency-200")
     parser.add_argument("--rounds", type=int, default=0, help=f"as each case has it, or {QUICK_ROUNDS} with --quick")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")

@@ -35,7 +35,7 @@ def run(tmp_path_factory):
         [*command, "--json", folder / "bench.json", "--svg", folder / "bench.svg", "--docs", folder],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
