@@ -74,7 +74,8 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=0, help=f"as each case has it, or {QUICK_ROUNDS} with --quick")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write a picture there")
-    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="renew performance.svg, .json and .md there")
+    renewed = "renew performance.svg, .json and .md there; with --cases, what they have of these cases"
+    parser.add_argument("--docs", type=Path, metavar="FOLDER", help=renewed)
     parser.add_argument("--list", action="store_true", help="name the cases, and measure nothing")
     parser.add_argument(
         "--proxy",
@@ -177,7 +178,7 @@ def main(given: Sequence[str]) -> int:
     if options.svg:
         options.svg.write_text(picture(results))
     if options.docs:
-        write_docs(options.docs, results, run)
+        write_docs(options.docs, results, run, cases=[case.name for case in cases] if options.cases else ())
     if failed:
         say(f"failed: {', '.join(case.name for case in failed)}")
     return 1 if failed else 0

@@ -22,6 +22,23 @@ class Results:
         """Take one sample."""
         self.samples.setdefault((case, operation, metric), {}).setdefault(way, []).append(value)
 
+    @classmethod
+    def from_json(cls, rows: Iterable[dict[str, Any]]) -> "Results":
+        """What `as_json` has made."""
+        return cls(
+            {
+                (row["case"], row["operation"], row["metric"]): {
+                    way: cell["samples"] for way, cell in row["ways"].items()
+                }
+                for row in rows
+            }
+        )
+
+    def beside(self, older: "Results") -> "Results":
+        """These, and those of an older run whose cases were not run again."""
+        again = {key[0] for key in self.samples}
+        return Results({key: ways for key, ways in older.samples.items() if key[0] not in again} | self.samples)
+
     def median(self, key: Key, way: str) -> float | None:
         """The median of one cell, None if it is empty."""
         values = self.samples.get(key, {}).get(way)
