@@ -25,14 +25,11 @@ class Results:
     @classmethod
     def from_json(cls, rows: Iterable[dict[str, Any]]) -> "Results":
         """What `as_json` has made."""
-        return cls(
-            {
-                (row["case"], row["operation"], row["metric"]): {
-                    way: cell["samples"] for way, cell in row["ways"].items()
-                }
-                for row in rows
-            }
-        )
+        made = cls()
+        for row in rows:
+            cells = {way: cell["samples"] for way, cell in row["ways"].items()}
+            made.samples[row["case"], row["operation"], row["metric"]] = cells
+        return made
 
     def beside(self, older: "Results") -> "Results":
         """These, and those of an older run whose cases were not run again."""
