@@ -203,9 +203,17 @@ def test_recipients_are_those_who_may(scene):
     assert {one.keys.id: one.history for one in found} == expected
     assert [one.keys.id for one in found] == sorted(expected)
     assert view.recipients("unknown", NOW) == ()
+    assert soon.keys.id in {one.keys.id for one in view.recipients("orders", NOW + DAY)}
     told = {node.body.name: view.standing(node.keys.id, NOW).name for node in nodes[2:5]}
     assert told == {"old": "EXPIRED", "soon": "NOT_YET", "unlisted": "NOT_LISTED"}
     assert view.standing(bytes(32), NOW) is Standing.UNKNOWN
+
+
+def test_who_was_taken_off_the_list_is_no_recipient_any_more(scene):
+    view = scene.view()
+    assert scene.reader.keys.id in {one.keys.id for one in view.recipients("orders", NOW)}
+    read(view, scene.realm.end(scene.reader))
+    assert scene.reader.keys.id not in {one.keys.id for one in view.recipients("orders", NOW)}
 
 
 def test_who_signs_otherwise_than_the_realm_is_no_member(scene):
