@@ -10,6 +10,7 @@ whoever follows the topic writes `to_keep` and then says so with `keep`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -49,6 +50,12 @@ class Applied:
     reason: str = ""
     record: Record | Enrolment | None = field(default=None, repr=False)
     released: tuple[Applied, ...] = field(default=(), repr=False)
+
+    def all(self) -> Iterator[Applied]:
+        """Itself, and what became of those that had waited."""
+        yield self
+        for released in self.released:
+            yield from released.all()
 
 
 class Fold:

@@ -3,7 +3,7 @@
 Nothing here reads files, writes or waits: `net.enrolment` does.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -13,7 +13,7 @@ from kveil.protocol.identity.credential import Credential
 from kveil.protocol.identity.enrolment import Reason
 from kveil.protocol.identity.errors import IdentityError as ProtocolError
 from kveil.protocol.identity.errors import Malformed
-from kveil.protocol.identity.fold import Applied, Outcome
+from kveil.protocol.identity.fold import Outcome
 from kveil.protocol.identity.identity import PublicKeys, format_fingerprint
 from kveil.protocol.identity.marks import Kept
 from kveil.protocol.identity.members import Standing
@@ -63,7 +63,7 @@ class NodeReader:
 
     def apply(self, offset: int, key: bytes | None, value: bytes | None) -> None:  # noqa: ARG002 - these are Kafka's
         """Take one record."""
-        for applied in _all(self.view.apply(value)):
+        for applied in self.view.apply(value).all():
             self.refused += applied.outcome is Outcome.REFUSED
             if applied.outcome is Outcome.TAKEN and isinstance(applied.record, Record):
                 self._take(applied.record)
@@ -208,10 +208,3 @@ def _stopped(kind: str, detail: str) -> str:
         else "two copies of the authority were in use, or its keys were stolen: ask whoever runs it"
     )
     return f"{kind}: {detail}: {way_out}"
-
-
-def _all(applied: Applied) -> Iterator[Applied]:
-    """A record's outcome, and those of the records that had waited for it."""
-    yield applied
-    for released in applied.released:
-        yield from _all(released)

@@ -350,6 +350,8 @@ class AnnouncedKeys:
         topic, kid, block = place
         if not self.control.view.announcements(kid):
             await self.control.catch_up()
+            if not self.control.view.announcements(kid):
+                self.control.note_missing()
         named = str(KeyRef(block.provider, block.name))
         changes = self.control.changes
         try:

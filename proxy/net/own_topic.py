@@ -112,7 +112,7 @@ class OwnTopic:
         _check(found.error_code, "ListOffsets")
         return int(found.offset)
 
-    async def fetch(self, client: OwnClient, position: int) -> Fetched:
+    async def fetch(self, client: OwnClient, position: int, *, wait_seconds: float = LONG_POLL_SECONDS) -> Fetched:
         """Return what stands at the position, as soon as something does, or nothing after a while."""
         partition = {
             "partition": 0,
@@ -124,7 +124,7 @@ class OwnTopic:
         }
         values = {
             "replica_id": -1,
-            "max_wait": round(LONG_POLL_SECONDS * 1000),
+            "max_wait": round(wait_seconds * 1000),
             "min_bytes": 1,
             "max_bytes": _FETCH_BYTES,
             "isolation_level": 0,

@@ -69,7 +69,8 @@ class TopicLog:
         self._reader = reader
         self._position = 0
         self._started = False
-        self._from_start = False
+        self._again: int | None = None
+        """How far the topic was read once more, while it is."""
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._writing = asyncio.Lock()
         self._looking = asyncio.Lock()
@@ -111,13 +112,12 @@ class TopicLog:
                 self._started = True
                 self._wake()
             while True:
-                if self._from_start:
-                    self._from_start = False
-                    self._position = await self._topic.find_offset(client, EARLIEST)
                 try:
+                    if self._again is not None:
+                        await self._read_past(client)
                     await self._take(await self._topic.fetch(client, self._position))
                 except OffsetOutOfRange:
-                    await self._read_again(client)
+                    await self._begin_anew(client)
 
     async def _leader(self) -> int:
         async with own_client(self._shared) as client:
@@ -128,17 +128,33 @@ class TopicLog:
                     await asyncio.sleep(LEADER_RETRY_SECONDS)
             return await self._topic.find_leader(client)
 
+    async def _read_past(self, client: OwnClient) -> None:
+        """Read what stands before the position once more. What is new comes in between: somebody may wait for it."""
+        begin, end = await self._topic.find_offset(client, EARLIEST), self._position
+        while self._again is not None and (at := max(self._again, begin)) < end:
+            fetched = await self._topic.fetch(client, at, wait_seconds=0)
+            await self._apply(fetched)
+            if fetched.position == at:
+                break  # a broker that withholds it all the same
+            self._again = fetched.position
+            await self._take(await self._topic.fetch(client, self._position, wait_seconds=0))
+        self._again = None
+        self._reader.heard()
+
     async def _take(self, fetched: Fetched) -> None:
+        await self._apply(fetched)
+        self._position = fetched.position
+        if fetched.position >= fetched.end:
+            self._reader.heard()
+        self._wake()
+
+    async def _apply(self, fetched: Fetched) -> None:
         pause_at = time.monotonic() + _AT_ONCE_SECONDS
         for offset, key, value in fetched.records:
             self._reader.apply(offset, key, value)
             if time.monotonic() >= pause_at:
                 await asyncio.sleep(0)
                 pause_at = time.monotonic() + _AT_ONCE_SECONDS
-        self._position = fetched.position
-        if fetched.position >= fetched.end:
-            self._reader.heard()
-        self._wake()
 
     def _wake(self) -> None:
         """Let those go on who waited for what was read."""
@@ -149,10 +165,11 @@ class TopicLog:
             elif not reached.done():
                 reached.set_result(None)
 
-    async def _read_again(self, client: OwnClient) -> None:
+    async def _begin_anew(self, client: OwnClient) -> None:
         """The topic isn't the one that was read: what is known stays, it may be all that is left of it."""
         _log.error("own_topic_replaced", topic=self._topic.name, position=self._position)
         self._position = await self._topic.find_offset(client, EARLIEST)
+        self._again = None
 
     # What others wait for ----------------------------------------------------------------------------------------
 
@@ -165,7 +182,7 @@ class TopicLog:
 
     def read_again(self) -> None:
         """Read from the topic's start once more, soon: what is read twice says the same."""
-        self._from_start = True
+        self._again = 0
 
     async def catch_up(self) -> None:
         """Return when the reader has what stood on the topic at the call. Raises KeyUnavailable.
