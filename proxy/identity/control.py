@@ -5,7 +5,7 @@ It is a topic's reader (`net.topic_log`). Nothing here waits but for the log, wh
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from kveil.protocol.identity import CONTROL_TOPIC
 from kveil.protocol.identity.alarms import Alarm, AlarmKind
@@ -20,38 +20,21 @@ from kveil.protocol.identity.members import Listed, Standing
 from kveil.protocol.identity.record import IdentityRecord, Record
 from kveil.protocol.identity.regrant import Regrant
 from kveil.protocol.identity.view import View
+from kveil.proxy.identity.control_log import ControlLog, KeyValue
 from kveil.proxy.identity.errors import IdentityError
 from kveil.proxy.identity.moments import moment
 from kveil.proxy.identity.node import Node
 from kveil.proxy.identity.node_files import CheckpointMark
 from kveil.proxy.identity.rereading import Rereading
-from kveil.proxy.identity.telling import Telling
+from kveil.proxy.identity.telling import Telling, in_words
 from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
 from kveil.proxy.log import get_logger, log_limited
-
-KeyValue = tuple[bytes, bytes | None]
 
 # How late an alarm may be told that no record brings: a lease that ends, for one.
 ALARM_SECONDS: Final = 1.0
 # What may change who is believed, or what opens. The rest is for people, or for the authority.
 _COUNTING: Final = (IdentityRecord, Credential, Checkpoint, Announcement, Regrant)
 _log = get_logger(__name__)
-
-
-class ControlLog(Protocol):
-    """The control topic, as it is followed and written."""
-
-    async def append(self, records: Sequence[KeyValue]) -> None:
-        """Write, and return when the reader has met it there. Raises KeyUnavailable."""
-        ...
-
-    async def catch_up(self) -> None:
-        """Return when the reader has what stood on the topic at the call. Raises KeyUnavailable."""
-        ...
-
-    def read_again(self) -> None:
-        """Read from the topic's start once more, soon."""
-        ...
 
 
 class Control:
@@ -197,15 +180,21 @@ class Control:
         listed = self.view.live().get(subject)
         return listed.credential.name if listed is not None else subject.hex() or self.view.realm
 
+    def unread(self) -> str | None:
+        """Why nothing is believed yet, None if the topic was read to its end."""
+        if self.is_read:
+            return None
+        return f"the control topic {CONTROL_TOPIC} wasn't read yet" + (f": {self.log.last_trouble}" if self.log else "")
+
     def sealing_stop(self) -> str | None:
         """Why nothing may be sealed now, None if it may."""
         alarm = self.view.sealing_stop(self.now)
-        return self._trouble if alarm is None else f"{alarm.kind}: {alarm.detail}"
+        return self._trouble if alarm is None else in_words(alarm)
 
     def opening_stop(self) -> str | None:
         """Why nothing may be opened that isn't open already, None if it may."""
         alarm = self.view.opening_stop()
-        return self._trouble if alarm is None else f"{alarm.kind}: {alarm.detail}"
+        return self._trouble if alarm is None else in_words(alarm)
 
     def own_credential(self) -> Listed:
         """The credential of this node, which counts now.

@@ -23,6 +23,7 @@ from kveil.protocol.identity.ticket import Ticket
 from kveil.protocol.identity.view import View
 from kveil.proxy.identity.errors import IdentityError
 from kveil.proxy.identity.moments import moment
+from kveil.proxy.identity.telling import in_words
 
 _SIGNED_PARTS: Final = 4
 _AGAIN: Final = "ask for a new ticket"
@@ -136,7 +137,7 @@ def read_ticket(text: str, now: int) -> Ticket:
 def authority_keys(view: View) -> PublicKeys:
     """The authority's keys, once the topic was read to its end. Raises IdentityError."""
     if (alarm := view.opening_stop()) is not None:
-        raise IdentityError(_stopped(alarm.kind, alarm.detail))
+        raise IdentityError(in_words(alarm))
     if view.authority_keys is None:
         raise IdentityError(
             f"the topic doesn't have the keys of the authority {format_fingerprint(view.authority)} of realm "
@@ -148,7 +149,7 @@ def authority_keys(view: View) -> PublicKeys:
 def outcome(view: View, me: bytes, ticket_id: bytes | None, now: int) -> Enrolled | None:
     """What came of it by now: None if nothing yet. Raises IdentityError if nothing will."""
     if (alarm := view.opening_stop()) is not None:
-        raise IdentityError(_stopped(alarm.kind, alarm.detail))
+        raise IdentityError(in_words(alarm))
     standing, listed, kept = view.standing(me, now), view.live().get(me), view.kept
     if listed is not None and kept is not None:
         if standing is Standing.LIVE:
@@ -198,13 +199,3 @@ def silence(me: bytes, refused: int, *, by_ticket: bool, seconds: float) -> str:
         f"  kveil authority grant '{format_fingerprint(me)}' --role … --topics …\n"
         f"and then this command again, with the same options, finds the credential.{garbage}"
     )
-
-
-def _stopped(kind: str, detail: str) -> str:
-    way_out = (
-        "the cluster shows older records than those that the ticket or this host knows, or it is another cluster; or "
-        "the authority has not published since: run `kveil authority checkpoint`"
-        if kind == "rollback"
-        else "two copies of the authority were in use, or its keys were stolen: ask whoever runs it"
-    )
-    return f"{kind}: {detail}: {way_out}"

@@ -1,12 +1,28 @@
 """What is wrong with the control topic, or with this node's place in the realm, told when it begins and not again."""
 
 from collections.abc import Callable
+from typing import Final
 
-from kveil.protocol.identity.alarms import Alarm
+from kveil.protocol.identity.alarms import Alarm, AlarmKind
 from kveil.proxy.admin.audit import audit
 from kveil.proxy.log import get_logger
 
+# Of those that stop a node.
+_WAYS_OUT: Final = {
+    AlarmKind.ROLLBACK: "The cluster shows older records than those that this host, or its ticket, knows, or it is "
+    "another cluster; or the topic was lost, and the authority must write it again: `kveil authority checkpoint --all`",
+    AlarmKind.FORK: "Two copies of the authority were in use, or its keys were stolen, or the producer that is named "
+    "lies: ask whoever runs the authority",
+    AlarmKind.FREEZE: "Set the clock if it is wrong; else the authority must run, which signs the next one, or the "
+    "cluster holds it back",
+}
 _log = get_logger(__name__)
+
+
+def in_words(alarm: Alarm) -> str:
+    """What is wrong and what to do, for people."""
+    way_out = _WAYS_OUT.get(alarm.kind)
+    return f"{alarm.kind}: {alarm.detail}" + (f". {way_out}" if way_out else "")
 
 
 class Telling:

@@ -12,6 +12,7 @@ from kveil.proxy.identity.control import ALARM_SECONDS
 from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
 from kveil.proxy.keys.record_keys import RecordKeys
 from kveil.proxy.log import get_logger, log_limited
+from kveil.proxy.net.control import NOT_THERE
 from kveil.proxy.net.own_topic import OwnTopic
 from kveil.proxy.net.topic_log import TopicLog, TopicReader
 
@@ -36,7 +37,7 @@ async def following(shared: Shared, keys: RecordKeys) -> AsyncIterator[TopicLog]
 @asynccontextmanager
 async def following_control(shared: Shared, reader: TopicReader) -> AsyncIterator[TopicLog]:
     """Read the control topic, and go on reading, until the block ends."""
-    async with _following(TopicLog(shared, OwnTopic(CONTROL_TOPIC), reader)) as log:
+    async with _following(TopicLog(shared, OwnTopic(CONTROL_TOPIC, absent=NOT_THERE), reader)) as log:
         yield log
 
 

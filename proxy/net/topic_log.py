@@ -77,7 +77,8 @@ class TopicLog:
         self._next_look: asyncio.Task[None] | None = None
         self._writer: OwnClient | None = None
         self._writer_stack = AsyncExitStack()
-        self._last_trouble = "it was not read yet"
+        self.last_trouble = "the cluster hasn't answered yet"
+        """Why it wasn't read, where it wasn't."""
 
     async def run(self) -> None:
         """Follow the topic for ever. What goes wrong is logged, and tried again."""
@@ -86,7 +87,7 @@ class TopicLog:
                 try:
                     await self._follow()
                 except (KeyDenied, KeyUnavailable, QuestionFailed, ProtocolError, OSError) as error:
-                    self._last_trouble = str(error)
+                    self.last_trouble = str(error)
                     log_limited(
                         _log.warning,
                         "own_topic_unread",
@@ -213,7 +214,7 @@ class TopicLog:
             async with asyncio.timeout(READ_SECONDS):
                 await reached
         except TimeoutError:
-            msg = f"the topic {self._topic.name} can't be read now: {self._last_trouble}"
+            msg = f"the topic {self._topic.name} can't be read now: {self.last_trouble}"
             raise KeyUnavailable(msg) from None
 
     async def _ask(self, question: Callable[[OwnClient], Awaitable[T]]) -> T:
