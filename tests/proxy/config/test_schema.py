@@ -78,6 +78,7 @@ def test_only_what_has_no_default_is_required():
     assert [key.path for key in config_keys() if key.required] == [
         "upstream.bootstrap",
         "upstream.sasl.mechanism",
+        "upstream.own_sasl.mechanism",
         "listeners[].tls.cert",
         "listeners[].sasl.users",
         "keys.vault.address",
