@@ -201,7 +201,8 @@ def _decode(data: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise _damaged(path, "it is no JSON object")
     if content.get("version") != _VERSION:
-        raise IdentityError(f"{path} has version {content.get('version')!r}, and this program knows {_VERSION} only")
+        version = content.get("version")
+        raise _damaged(path, f"it has version {version!r}, and this program knows {_VERSION} only")
     return content
 
 

@@ -230,7 +230,7 @@ NEW = "run `kveil enroll` with a new ticket, and have the old identity revoked"
         ("checkpoint.json", "", "is damaged: it is no JSON object", NEW),
         ("checkpoint.json", '{"version": 1, "number": 1, "hash": "ab"}', "is damaged: its hash is no 32 bytes", NEW),
         ("membership.json", '{"version": 1, "authority": "ab"}', "is damaged: it has no realm", NEW),
-        ("chain-0.json", "{}", "has version None", "this program knows 1 only"),
+        ("chain-0.json", "{}", "has version None, and this program knows 1 only", "Remove it"),
         ("chain-0.json", '{"version": 1}', "is damaged: it has no chain", "Remove it"),
     ],
 )
