@@ -202,11 +202,12 @@ def test_freeze_the_checkpoint(world: World):
 
 def test_freeze_everything(world: World):
     """A cluster that says nothing any more: the end of the lease shows all the same, to people and to machines."""
-    now = int(time.time())
-    world.members.checkpoint(created=now - 1000, expires=now - SKEW_SECONDS + 4)
     with admin_port() as admin:
         shop = world.run(world.shop, **admin.config)
         assert shop.send(world.topic()) == 0
+        now = int(time.time())
+        world.members.checkpoint(created=now - 1000, expires=now - SKEW_SECONDS + 4)
+        wait_until(lambda: shop.checkpoints()[-1] == 2)
         shop.broker.freeze()
         shop.wait_for_alarm("freeze")
         check = admin.get("/readyz").json["checks"]["keys: identities"]
