@@ -25,7 +25,6 @@ from kveil.proxy.identity.errors import IdentityError
 from kveil.proxy.identity.owed import everything, owed
 from kveil.proxy.keys.errors import KeyUnavailable
 from kveil.proxy.log import get_logger, log_limited
-from kveil.proxy.net.control import explained
 from kveil.proxy.net.topic_log import TopicLog
 
 # How often the clock is looked at: for credentials, and for checkpoints.
@@ -164,8 +163,8 @@ class AuthorityAtWork:
                     await self._step(answers=ask is None)
                     self.trouble = None
                 except KeyUnavailable as error:
-                    self.trouble = explained(error)
-                    log_limited(_log.warning, "control_topic_unusable", reason=explained(error))
+                    self.trouble = str(error)
+                    log_limited(_log.warning, "control_topic_unusable", reason=str(error))
                     await _first_of(stopping.wait(), asyncio.sleep(RETRY_SECONDS))
                     changed.set()
                 await _first_of(stopping.wait(), changed.wait(), asyncio.sleep(LOOK_SECONDS))
@@ -196,7 +195,7 @@ class AuthorityAtWork:
                 await self._answer(self._open[0], ask)
                 self._open.popleft()
             except KeyUnavailable as error:
-                log_limited(_log.warning, "control_topic_unusable", reason=explained(error))
+                log_limited(_log.warning, "control_topic_unusable", reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _answer(self, enrolment: Enrolment, ask: Ask | None) -> None:
