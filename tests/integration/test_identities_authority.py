@@ -58,7 +58,7 @@ class Place:
     def enroll(self, node: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return kveil("enroll", *arguments, "--identity", str(self.folder / node), "-c", str(self.config))
 
-    def proxy(self, cluster: Cluster, node: str, direction: str) -> AbstractContextManager[Proxy]:
+    def proxy_of(self, cluster: Cluster, node: str, direction: str) -> AbstractContextManager[Proxy]:
         """The proxy of an enrolled node."""
         upstream = yaml.safe_load(self.config.read_text())["upstream"]
         return kveil_proxy(
@@ -208,43 +208,6 @@ def test_a_restored_authority_goes_on_from_what_the_topic_has(place: Place, tmp_
     assert place.readers("two", "any") == ["second"]
 
 
-def test_a_host_is_lost_and_a_directory_too(place: Place, kafka_sasl: Cluster, topic: str):
-    """Its successor is somebody else, who reads on; a directory that lost what it must remember doesn't start."""
-    name = f"demo-{topic}"
-    kafka_sasl.create_topic(name)
-
-    def enroll(node: str, role: str, *more: str) -> None:
-        ticket = place.ticket(node, "--role", role, "--topics", "demo-*", "--name", node, *more)
-        done = place.enroll(node, str(ticket))
-        assert done.returncode == 0, done.stderr
-
-    with place.running(), ExitStack() as stack:
-        enroll("vault", "keeper")
-        enroll("writer", "producer")
-        enroll("old-host", "consumer")
-        writer, lost = (stack.enter_context(place.proxy(kafka_sasl, node, "both")) for node in ("writer", "old-host"))
-        sent = [Record(value=b"before", timestamp=T)]
-        librdkafka_produce(writer.bootstrap, name, sent)
-        assert librdkafka_read(lost.bootstrap, name) == numbered(sent)
-        lost.stop()
-
-        (place.folder / "old-host" / "checkpoint.json").unlink()
-        refused = kveil("run", "-c", str(lost.config_path))
-        assert refused.returncode == 2
-        assert "without it old records can't be told from new ones" in refused.stderr
-        assert "have the old identity revoked" in refused.stderr
-
-        assert place.authority("revoke", "old-host").returncode == 0
-        enroll("new-host", "consumer", "--history", "all")
-        sent += [Record(value=b"after", timestamp=T)]
-        librdkafka_produce(writer.bootstrap, name, sent[1:])
-        regranted = kveil("keeper", "regrant", "--identity", str(place.folder / "vault"), "-c", str(place.config))
-        assert regranted.returncode == 0, regranted.stderr
-        new = stack.enter_context(place.proxy(kafka_sasl, "new-host", "both"))
-        assert librdkafka_read(new.bootstrap, name) == numbered(sent)
-        assert place.readers("writer", name) == ["new-host", "vault"]
-
-
 def test_clients_write_and_read_with_no_shared_key(place: Place, kafka_sasl: Cluster, topic: str):
     """From tickets to records: two producers, a consumer that never met them, and one that came late."""
     name = f"demo-{topic}"
@@ -258,7 +221,7 @@ def test_clients_write_and_read_with_no_shared_key(place: Place, kafka_sasl: Clu
         def proxy(node: str, direction: str) -> Proxy:
             done = place.enroll(node, str(tickets[node]))
             assert done.returncode == 0, done.stderr
-            return stack.enter_context(place.proxy(kafka_sasl, node, direction))
+            return stack.enter_context(place.proxy_of(kafka_sasl, node, direction))
 
         reader = proxy("c", "consume")
         sent = []
