@@ -150,7 +150,7 @@ def test_the_authority_is_lost_while_records_flow(site: Site, kafka: Cluster, to
         with site.running():
             late = site.enroll("unused", str(unused))
             assert late.returncode != 0
-            assert "doesn't know the ticket" in late.stderr
+            assert "doesn't know this ticket" in late.stderr
             site.join("late", "consumer")
             producer.wait_for_more(20)
             consumer.wait_for(producer.finish())
