@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kveil.protocol.identity import cbor
 from kveil.protocol.identity.identity import ID_LENGTH
-from kveil.protocol.identity.marks import CHAIN_LENGTH, Head, Kept, Mark, read_marks
+from kveil.protocol.identity.marks import CHAIN_LENGTH, Head, Kept, Progress, read_heads
 from kveil.protocol.identity.signing import HASH_LENGTH, MAX_REALM
 
 
@@ -22,7 +22,7 @@ class Beacon:
     created: int
     head: Head
     checkpoint: Kept
-    marks: tuple[Mark, ...] = ()
+    heads: tuple[Progress, ...] = ()
     last: bool = False
 
     def to_map(self) -> dict[int, object]:
@@ -36,7 +36,7 @@ class Beacon:
             6: self.created,
             7: list(self.head),
             8: self.checkpoint.to_list(),
-            9: [list(mark) for mark in sorted(self.marks)],
+            9: [list(head) for head in sorted(self.heads)],
             10: self.last,
         }
 
@@ -56,6 +56,6 @@ class Beacon:
             created=fields.uint(6),
             head=head,
             checkpoint=Kept.from_value(fields.value(8), fields.where(8)),
-            marks=read_marks(fields.items(9), fields.where(9)),
+            heads=read_heads(fields.items(9), fields.where(9)),
             last=fields.flag(10),
         )

@@ -28,10 +28,11 @@ from kveil.protocol.kafka.record_batch import (
     split_batches,
 )
 from kveil.proxy.admin.audit import Cause, audit
-from kveil.proxy.apis.positions import Reading
+from kveil.proxy.apis.positions import Reading, check_end
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import ErrorCode, Refused
 from kveil.proxy.keys.errors import KeyDenied, KeyErased, KeyRefused, KeyUnavailable
+from kveil.proxy.keys.streams import End
 from kveil.proxy.log import log_limited
 from kveil.proxy.needs import HidingKeyNeed, Need, OpeningKeyNeed
 from kveil.proxy.policy import Rule
@@ -64,6 +65,8 @@ class _Batch:
     sealed: SealedBatch | RecordSealedBatch | None = None
     keys: dict[_Place, EpochKey] = field(default_factory=dict)
     """Found before the opening and kept: the ring may drop one meanwhile for another envelope's."""
+    ends: dict[bytes, End] = field(default_factory=dict)
+    """Of the keys whose producers were revoked: how far their batches count."""
     erased: dict[_Place, KeyErased] | None = None
     """Those whose records are delivered without values, as the rule says."""
     error: _Refusal | KeyDenied | KeyUnavailable | None = None
@@ -199,6 +202,9 @@ class FetchedRecords:
             return None
         if key is not None:
             batch.keys[place] = key
+            announced = self._connection.shared.announced_keys
+            if keys is announced and (end := announced.end_of(self._topic, kid, block, self._rule)):
+                batch.ends[kid] = end
             return None
         need = OpeningKeyNeed(self._topic, self._partition, kid, block, self._rule)
         if need in failures:
@@ -238,8 +244,7 @@ class FetchedRecords:
         for position, batch in enumerate(self._batches):
             try:
                 opened = self._open(batch, room)
-                if self.reading is not None and batch.header is not None:
-                    self.reading.read(batch.header, batch.sealed)
+                self._judge(batch)
                 self._count(batch, opened)
                 pieces += opened
             except KeyUnavailable as error:
@@ -284,6 +289,13 @@ class FetchedRecords:
             extra_headers=rule.pass_headers,
         )
         return room.take(pieces, sealed.header)
+
+    def _judge(self, batch: _Batch) -> None:
+        """Look at the place of a batch that has opened. Raises EnvelopeError if it must not be delivered."""
+        if batch.ends and batch.sealed is not None:
+            check_end(batch.sealed, batch.ends, self._partition, any_partition=self._rule.any_partition)
+        if self.reading is not None and batch.header is not None:
+            self.reading.read(batch.header, batch.sealed)
 
     def _are_erased(self, erased: Mapping[_Place, KeyErased]) -> Mapping[_Place, IsItsKey]:
         """Return, for each epoch key that is erased, how to tell whether a wire key is its record key's."""

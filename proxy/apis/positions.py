@@ -13,7 +13,7 @@ from kveil.protocol.kafka.splice import FrozenShape, Want, request_walker, respo
 from kveil.proxy.asking import Asked, Place
 from kveil.proxy.config import Mode
 from kveil.proxy.context import Connection
-from kveil.proxy.keys.streams import Partition, Streams
+from kveil.proxy.keys.streams import End, Partition, Streams
 from kveil.proxy.needs import Need, TopicSettingsNeed
 from kveil.proxy.policy import Rule
 from kveil.proxy.topics import TopicSettings
@@ -49,6 +49,29 @@ _FULL = frozenset({None, 0, -1})
 
 class OutOfPlace(EnvelopeError):
     """A whole batch that doesn't belong where it stands, or behind which others are missing."""
+
+
+class AfterTheEnd(EnvelopeError):
+    """A whole batch that came after its producer was revoked."""
+
+
+def check_end(
+    sealed: SealedBatch | RecordSealedBatch, ends: Mapping[bytes, End], partition: int, *, any_partition: bool
+) -> None:
+    """Look whether an opened batch lies within what its producer's end says, by kid.
+
+    :raises AfterTheEnd: it, or one of its records, doesn't.
+    """
+    for origin in [sealed] if isinstance(sealed, SealedBatch) else sealed.origins:
+        end, position = ends.get(origin.kid), origin.says.position
+        if end is None or position is None:
+            continue
+        place = origin.says.partition_for(partition, any_partition=any_partition), position.lane
+        if position.batch > end.batches.get(place, 0):
+            raise AfterTheEnd(
+                f"its producer {end.producer} was revoked, and this batch came after: it is number {position.batch} of "
+                f"lane {position.lane}, of which the revocation lists {end.batches.get(place, 0)}"
+            )
 
 
 class Reading:

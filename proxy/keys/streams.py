@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from kveil.protocol.envelope.stream import Finding, Kind, Stream
+from kveil.protocol.identity.marks import Mark
 from kveil.proxy.admin.audit import Cause, audit
 from kveil.proxy.log import get_logger, log_limited
 
@@ -29,6 +30,19 @@ class Partition(NamedTuple):
     place: str | bytes
     number: int
     refuses_gaps: bool
+
+
+class End(NamedTuple):
+    """How far the batches of a producer count that was revoked."""
+
+    producer: str
+    batches: dict[tuple[int, int], int]
+    """By partition and lane."""
+
+    @classmethod
+    def at(cls, marks: tuple[Mark, ...] | None, producer: str) -> "End | None":
+        """From an announcement's verdict."""
+        return None if marks is None else cls(producer, {(mark.partition, mark.lane): mark.batches for mark in marks})
 
 
 class Streams:

@@ -13,7 +13,7 @@ from kveil.protocol.identity.credential import Credential, Grant, History, Role
 from kveil.protocol.identity.crypto import KemSuite
 from kveil.protocol.identity.enrolment import Answer, Enrolment, Reason
 from kveil.protocol.identity.errors import IdentityError, Malformed, Refused
-from kveil.protocol.identity.marks import Head, Mark
+from kveil.protocol.identity.marks import Head, Mark, Progress
 from kveil.protocol.identity.record import decode_record, encode_record, sign_body
 from kveil.protocol.identity.signing import MAX_RECORD, RecordType, Signed, read_signed, sign
 from tests.support.realm import NOW, Ending, Realm, consumes, identity, keeps, produces, value_of
@@ -37,7 +37,7 @@ RECORDS = {
     ),
     "announcement": (ANNOUNCED, PRODUCER.keys),
     "regrant": (REALM.regrant(KEEPER, ANNOUNCED, SECRET, READER), KEEPER.keys),
-    "beacon": (REALM.beacon(PRODUCER, marks=(Mark(bytes(16), 0, 0, 5),)), PRODUCER.keys),
+    "beacon": (REALM.beacon(PRODUCER, heads=(Progress(bytes(16), 0, 0, 5, 6),)), PRODUCER.keys),
 }
 each = pytest.mark.parametrize(("record", "signer"), RECORDS.values(), ids=RECORDS)
 
