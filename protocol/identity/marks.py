@@ -54,6 +54,17 @@ class Progress(NamedTuple):
     sealed: int
 
 
+class TransactionEnd(NamedTuple):
+    """Batches of a lane whose transactions were committed, or aborted."""
+
+    kid: bytes
+    partition: int
+    lane: int
+    first: int
+    last: int
+    committed: bool
+
+
 def read_chain(row: list[object], where: str) -> tuple[bytes, Head]:
     """`[chain, sequence, hash]`."""
     chain = cbor.as_bytes(row[0], where, CHAIN_LENGTH)
@@ -81,6 +92,21 @@ def read_heads(rows: list[object], where: str) -> tuple[Progress, ...]:
         place = cbor.as_bytes(kid, where, KID_LENGTH), *_read_place(partition, lane, where)
         made.append(Progress(*place, cbor.as_uint(acknowledged, where, most=most), most))
     cbor.check_ascending([head[:3] for head in made], where)
+    return tuple(made)
+
+
+def read_transaction_ends(rows: list[object], where: str) -> tuple[TransactionEnd, ...]:
+    """`[[kid, partition, lane, first, last, committed] ...]`, ascending, none of a lane in two rows."""
+    made: list[TransactionEnd] = []
+    for item in rows:
+        kid, partition, lane, first, last, committed = cbor.as_list(item, where, length=6)
+        place = cbor.as_bytes(kid, where, KID_LENGTH), *_read_place(partition, lane, where)
+        free = made[-1].last + 1 if made and made[-1][:3] == place else 1
+        begin = cbor.as_uint(first, where, least=free)
+        made.append(
+            TransactionEnd(*place, begin, cbor.as_uint(last, where, least=begin), cbor.as_flag(committed, where))
+        )
+    cbor.check_ascending([ended[:4] for ended in made], where)
     return tuple(made)
 
 

@@ -15,6 +15,7 @@ from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_schedule import EpochKey
 from kveil.protocol.envelope.record import RecordSealedBatch, peek_records, unseal_records
 from kveil.protocol.envelope.record_keyed import IsItsKey, unseal_around
+from kveil.protocol.kafka.aborted import Outcome
 from kveil.protocol.kafka.errors import BatchRefused, CorruptBatch
 from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.record_batch import (
@@ -72,6 +73,10 @@ class _Batch:
     error: _Refusal | KeyDenied | KeyUnavailable | None = None
     opened: list[Buffer] | None = None
     """What it holds, if it was opened ahead."""
+    is_commit: bool | None = None
+    """Of a marker: whether it ends a transaction that is committed."""
+    outcome: Outcome | None = None
+    """What the answer says of the transaction that it belongs to, where that is looked at."""
     is_plain: bool = False
     """It has no envelope, and the rule lets it through."""
 
@@ -119,6 +124,10 @@ class FetchedRecords:
         self._connection = connection
         self._keys = connection.shared.keys  # for all steps of the opening, also if a reload brings others meanwhile
         self._batches = list(self._read(records))
+        if reading is not None:
+            outcomes = reading.outcomes([(batch.header, batch.is_commit) for batch in self._batches])
+            for batch, outcome in zip(self._batches, outcomes, strict=True):
+                batch.outcome = outcome
 
     def _read(self, records: memoryview) -> Iterator[_Batch]:
         try:
@@ -136,7 +145,7 @@ class FetchedRecords:
             if header.record_count == 0:  # of markers too: the log cleaner keeps the header of a producer's last batch
                 check_empty_batch(view)
             elif header.is_control:
-                check_control_batch(view)
+                batch.is_commit = check_control_batch(view)
             else:
                 batch.sealed = self._peek(view, header)
         except NotSealed as error:
@@ -295,7 +304,7 @@ class FetchedRecords:
         if batch.ends and batch.sealed is not None:
             check_end(batch.sealed, batch.ends, self._partition, any_partition=self._rule.any_partition)
         if self.reading is not None and batch.header is not None:
-            self.reading.read(batch.header, batch.sealed)
+            self.reading.read(batch.header, batch.sealed, batch.outcome)
 
     def _are_erased(self, erased: Mapping[_Place, KeyErased]) -> Mapping[_Place, IsItsKey]:
         """Return, for each epoch key that is erased, how to tell whether a wire key is its record key's."""

@@ -12,7 +12,7 @@ from kveil.protocol.identity.announcement import Ending, Epoch, announce
 from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.credential import Role
 from kveil.protocol.identity.errors import IdentityError as ProtocolError
-from kveil.protocol.identity.marks import Head, Progress
+from kveil.protocol.identity.marks import Head, Progress, TransactionEnd
 from kveil.protocol.identity.members import Listed, Recipient
 from kveil.protocol.identity.record import encode_record, sign_body
 from kveil.protocol.identity.signing import RecordType, Signed, read_signed
@@ -178,8 +178,14 @@ class Announcer:
             first=self._first,
         )
 
-    async def tell(self, heads: Callable[[], Sequence[Progress]], *, last: bool = False) -> None:
-        """Publish a beacon, if this process has announced anything: how far its lanes are.
+    async def tell(
+        self,
+        heads: Callable[[], Sequence[Progress]],
+        ended: Callable[[], Sequence[TransactionEnd]],
+        *,
+        last: bool = False,
+    ) -> None:
+        """Publish a beacon, if this process has announced anything: how far its lanes are, and how transactions ended.
 
         One that hasn't leaves the last word of the process before it.
 
@@ -206,6 +212,7 @@ class Announcer:
                 checkpoint=kept,
                 heads=tuple(sorted(heads())),
                 last=last,
+                ended=tuple(ended()),
             )
             await self._control.append([encode_record(sign_body(beacon, self._control.node.identity))])
 

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_schedule import EpochKey
+from kveil.protocol.envelope.outcomes import LaneEnd
 from kveil.protocol.identity.announcement import Ending
 from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.chains import Announced
@@ -30,7 +31,8 @@ from kveil.proxy.keys.lanes import Lanes
 from kveil.proxy.keys.opened import Place, RefusalBudget, Refusals, RefusedKeys
 from kveil.proxy.keys.ring import SECONDS_PER_HOUR, KeySurvey
 from kveil.proxy.keys.sealing import Epochs
-from kveil.proxy.keys.streams import End, Heads, Streams
+from kveil.proxy.keys.streams import End, Said, SaidOfPartition, Streams
+from kveil.proxy.keys.transactions import Transactions
 from kveil.proxy.log import get_logger, log_limited
 from kveil.proxy.policy import KeyRef, Rule
 from kveil.proxy.private_file import Stamp
@@ -67,6 +69,8 @@ class AnnouncedKeys:
         self.control = control
         self.lanes = Lanes(began=clock(), is_alone=is_alone)
         """Where batches stand that are sealed with these keys."""
+        self.transactions = Transactions()
+        """How those ended that clients ran."""
         self.streams = Streams()
         """Where those stand that are opened."""
         self.announcements = 0
@@ -108,9 +112,10 @@ class AnnouncedKeys:
     async def tell(self, *, last: bool = False) -> None:
         """Publish how far this process has sealed, and all replicas have it. Raises KeyDenied or KeyUnavailable."""
         told, closed = self._told, len(self._closed)
-        await self._announcer.tell(self._heads, last=last)
+        await self._announcer.tell(self._heads, self.transactions.told, last=last)
         for kid in told:
             self.lanes.forget(kid)
+        self.transactions.forget(told)
         self._told, self._closed = self._closed[:closed], self._closed[closed:]
 
     def _heads(self) -> list[Progress]:
@@ -121,16 +126,22 @@ class AnnouncedKeys:
         view = self.control.view
         if view.beacon(beacon.producer, beacon.chain) is not beacon:
             return
-        heads: dict[tuple[str, int], Heads] = {}
-        topics: dict[bytes, str | None] = {}
-        for kid, partition, lane, batches, _ in beacon.heads:
-            if kid not in topics:
-                of_kid = (judged.announced.announcement.epoch for judged in view.announcements(kid))
-                topics[kid] = next((epoch.topic for epoch in of_kid if epoch.producer == beacon.producer), None)
-            topic = topics[kid]
-            if topic is not None and batches:
-                heads.setdefault((topic, partition), {})[kid, lane] = batches
-        self.streams.note_beacon((beacon.producer, beacon.chain), heads, self._clock())
+        topics: dict[bytes, str] = {}
+        for kid in {head.kid for head in beacon.heads} | {ended.kid for ended in beacon.ended}:
+            for judged in view.announcements(kid):
+                if (epoch := judged.announced.announcement.epoch).producer == beacon.producer:
+                    topics.setdefault(kid, epoch.topic)
+        said: Said = {}
+        for head in beacon.heads:
+            if head.kid in topics and head.acknowledged:
+                place = said.setdefault((topics[head.kid], head.partition), SaidOfPartition({}, []))
+                place.heads[head.kid, head.lane] = head.acknowledged
+        for kid, partition, lane, first, last, committed in beacon.ended:
+            if kid in topics:
+                place = said.setdefault((topics[kid], partition), SaidOfPartition({}, []))
+                place.ended.append(LaneEnd(kid, lane, first, last, committed))
+        name = self.control.name_of(beacon.producer)
+        self.streams.note_beacon((beacon.producer, beacon.chain), name, said, self._clock())
 
     def reload(self) -> None:
         """Begin new epochs, as SIGHUP asks."""
