@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 
 from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_schedule import EpochKey
-from kveil.protocol.envelope.outcomes import LaneEnd
 from kveil.protocol.identity.announcement import Ending
 from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.chains import Announced
@@ -31,7 +30,7 @@ from kveil.proxy.keys.lanes import Lanes
 from kveil.proxy.keys.opened import Place, RefusalBudget, Refusals, RefusedKeys
 from kveil.proxy.keys.ring import SECONDS_PER_HOUR, KeySurvey
 from kveil.proxy.keys.sealing import Epochs
-from kveil.proxy.keys.streams import End, Said, SaidOfPartition, Streams
+from kveil.proxy.keys.streams import End, Streams, said_by
 from kveil.proxy.keys.transactions import Transactions
 from kveil.proxy.log import get_logger, log_limited
 from kveil.proxy.policy import KeyRef, Rule
@@ -131,15 +130,7 @@ class AnnouncedKeys:
             for judged in view.announcements(kid):
                 if (epoch := judged.announced.announcement.epoch).producer == beacon.producer:
                     topics.setdefault(kid, epoch.topic)
-        said: Said = {}
-        for head in beacon.heads:
-            if head.kid in topics and head.acknowledged:
-                place = said.setdefault((topics[head.kid], head.partition), SaidOfPartition({}, []))
-                place.heads[head.kid, head.lane] = head.acknowledged
-        for kid, partition, lane, first, last, committed in beacon.ended:
-            if kid in topics:
-                place = said.setdefault((topics[kid], partition), SaidOfPartition({}, []))
-                place.ended.append(LaneEnd(kid, lane, first, last, committed))
+        said = said_by(beacon, topics)
         name = self.control.name_of(beacon.producer)
         self.streams.note_beacon((beacon.producer, beacon.chain), name, said, self._clock())
 

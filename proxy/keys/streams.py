@@ -5,12 +5,13 @@ topic that is made again under its name is another one for the first, and looks 
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from kveil.protocol.envelope.outcomes import LaneEnd, Outcomes
 from kveil.protocol.envelope.stream import Finding, Kind, Stream
+from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.marks import Mark
 from kveil.proxy.admin.audit import Cause, audit
 from kveil.proxy.log import get_logger, log_limited
@@ -118,6 +119,20 @@ class Streams:
             told |= {"first_batch": first, "last_batch": last, "offset": offset, "reason": kind.value}
             write = partial(_write, partition, cause)
             log_limited(write, "stream_alarm", key=(partition[1:3], kind, kid, lane, offset), **told)
+
+
+def said_by(beacon: Beacon, topics: Mapping[bytes, str]) -> Said:
+    """What a beacon says of the partitions of topics, which are given by kid."""
+    said: Said = {}
+    for head in beacon.heads:
+        if head.kid in topics and head.acknowledged:
+            named = said.setdefault((topics[head.kid], head.partition), SaidOfPartition({}, []))
+            named.heads[head.kid, head.lane] = head.acknowledged
+    for kid, partition, lane, first, last, committed in beacon.ended:
+        if kid in topics:
+            named = said.setdefault((topics[kid], partition), SaidOfPartition({}, []))
+            named.ended.append(LaneEnd(kid, lane, first, last, committed))
+    return said
 
 
 def _rows(heads: Heads) -> list[tuple[bytes, int, int]]:
