@@ -61,8 +61,6 @@ class Outcomes:
         if not was_other:
             return []
         known.shown[not committed] = without(known.shown[not committed], [(batch, batch)])
-        if self.is_known(kid, lane, batch) is not None:
-            return []  # that was told already
         return [Finding(Kind.OUTCOME, kid, lane, batch, batch, offset)]
 
     def say(self, ended: LaneEnd) -> list[Finding]:

@@ -90,6 +90,28 @@ def test_added_before_and_another_end_elsewhere(some):
     assert told(some) == []
 
 
+def test_another_partition_over_another_connection(some):
+    """The client moved on in between: what was added over the one before may have ended elsewhere."""
+    here, other = Here(some), Here(some)
+    here.add()
+    here.store(1)
+    other.add(("orders", 1))
+    here.end(commit=True)
+    other.end(commit=True)
+    assert told(some) == []
+
+
+def test_another_partition_after_the_end_was_asked_for(some):
+    here = Here(some)
+    here.add()
+    here.store(1)
+    assert some.ending(here, PRODUCER, 3, commit=True) is not None
+    here.add(("orders", 1))
+    here.store(2, where=("orders", 1), place=LanePlace(KID, 1, 1))
+    here.end(commit=True)
+    assert [(row.partition, row.first) for row in some.told()] == [(1, 2)]
+
+
 def test_asked_to_end_in_two_ways(some):
     here = Here(some)
     here.add()
