@@ -32,6 +32,7 @@ class Kind(Enum):
     FORK = "another history than the writer's, or than was shown before"
     GAP = "acknowledged batches are missing"
     WITHHELD = "acknowledged batches are missing at the end"
+    OUTCOME = "another end of a transaction than its producer's, or than was shown before"
 
     @property
     def is_refusal(self) -> bool:

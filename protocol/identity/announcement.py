@@ -47,12 +47,15 @@ class Epoch:
     batch_key: bytes | None
     positions: bool
     replaces: Ending | None = None
+    first: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.not_after - self.created <= MAX_EPOCH_SECONDS:
             raise Malformed("announcement: an epoch key is for 24 hours at most")
         if (self.sequence == 1) is not (self.previous == NO_HASH):
             raise Malformed("announcement: the first of a chain has none before it, and only the first")
+        if not 1 <= self.first <= self.sequence:
+            raise Malformed("announcement: its process began behind it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,7 @@ class Announcement:
     @classmethod
     def from_map(cls, value: object) -> Announcement:
         """Raises Malformed."""
-        fields = cbor.Fields(value, "announcement", range(1, 17))
+        fields = cbor.Fields(value, "announcement", range(1, 18))
         epoch = Epoch(
             realm=fields.text(1, most=MAX_REALM),
             producer=fields.octets(2, ID_LENGTH),
@@ -87,6 +90,7 @@ class Announcement:
             batch_key=None if fields.value(13) is None else fields.octets(13, crypto.ED25519_LENGTH),
             positions=fields.flag(14),
             replaces=_read_ending(fields.value(15), fields.where(15)),
+            first=fields.uint(17, least=1),
         )
         kid, check = fields.octets(5, KID_LENGTH), fields.octets(6, CHECK_LENGTH)
         return cls(
@@ -183,6 +187,7 @@ def _to_map(epoch: Epoch, kid: bytes, check: bytes) -> dict[int, object]:
         13: epoch.batch_key,
         14: epoch.positions,
         15: replaces,
+        17: epoch.first,
     }
 
 

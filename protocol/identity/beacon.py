@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 from kveil.protocol.identity import cbor
 from kveil.protocol.identity.identity import ID_LENGTH
-from kveil.protocol.identity.marks import CHAIN_LENGTH, Head, Kept, Mark, read_marks
+from kveil.protocol.identity.marks import (
+    CHAIN_LENGTH,
+    Head,
+    Kept,
+    Progress,
+    TransactionEnd,
+    read_heads,
+    read_transaction_ends,
+)
 from kveil.protocol.identity.signing import HASH_LENGTH, MAX_REALM
 
 
@@ -22,8 +30,9 @@ class Beacon:
     created: int
     head: Head
     checkpoint: Kept
-    marks: tuple[Mark, ...] = ()
+    heads: tuple[Progress, ...] = ()
     last: bool = False
+    ended: tuple[TransactionEnd, ...] = ()
 
     def to_map(self) -> dict[int, object]:
         """As it is signed."""
@@ -36,14 +45,15 @@ class Beacon:
             6: self.created,
             7: list(self.head),
             8: self.checkpoint.to_list(),
-            9: [list(mark) for mark in sorted(self.marks)],
+            9: [list(head) for head in sorted(self.heads)],
             10: self.last,
+            11: [list(ended) for ended in sorted(self.ended)],
         }
 
     @classmethod
     def from_map(cls, value: object) -> Beacon:
         """The strict inverse. Raises Malformed."""
-        fields = cbor.Fields(value, "beacon", range(1, 11))
+        fields = cbor.Fields(value, "beacon", range(1, 12))
         sequence, digest = fields.items(7, length=2)
         where = fields.where(7)
         head = Head(cbor.as_uint(sequence, where, least=1), cbor.as_bytes(digest, where, HASH_LENGTH))
@@ -56,6 +66,7 @@ class Beacon:
             created=fields.uint(6),
             head=head,
             checkpoint=Kept.from_value(fields.value(8), fields.where(8)),
-            marks=read_marks(fields.items(9), fields.where(9)),
+            heads=read_heads(fields.items(9), fields.where(9)),
             last=fields.flag(10),
+            ended=read_transaction_ends(fields.items(11), fields.where(11)),
         )

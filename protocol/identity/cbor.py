@@ -88,6 +88,13 @@ def as_text(value: object, where: str, *, most: int) -> str:
     return value
 
 
+def as_flag(value: object, where: str) -> bool:
+    """A boolean."""
+    if not isinstance(value, bool):
+        raise Malformed(f"{where}: not a boolean")
+    return value
+
+
 def as_list(value: object, where: str, *, length: int | None = None, most: int | None = None) -> list[object]:
     """A list, of `length` items or of `most` at most."""
     if not isinstance(value, list) or (length is not None and len(value) != length):
@@ -97,7 +104,9 @@ def as_list(value: object, where: str, *, length: int | None = None, most: int |
     return value
 
 
-def check_ascending(keys: list[bytes] | list[int] | list[tuple[bytes, int, int]], where: str) -> None:
+def check_ascending(
+    keys: list[bytes] | list[int] | list[tuple[bytes, int, int]] | list[tuple[bytes, int, int, int]], where: str
+) -> None:
     """Raises Malformed unless each is above the one before: so there are no two alike either."""
     if any(not one < other for one, other in pairwise(keys)):  # type: ignore[operator]
         raise Malformed(f"{where}: not ascending")
@@ -137,10 +146,7 @@ class Fields:
         return as_text(self._map[key], self.where(key), most=most)
 
     def flag(self, key: int) -> bool:
-        value = self._map[key]
-        if not isinstance(value, bool):
-            raise Malformed(f"{self.where(key)}: not a boolean")
-        return value
+        return as_flag(self._map[key], self.where(key))
 
     def items(self, key: int, *, length: int | None = None, most: int | None = None) -> list[object]:
         return as_list(self._map[key], self.where(key), length=length, most=most)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kveil.protocol.identity.alarms import Alarm, AlarmKind
+from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.chains import Chain, Chains
 from kveil.protocol.identity.checkpoint import Checkpoint
 from kveil.protocol.identity.checkpoints import Checkpoints
@@ -63,12 +64,17 @@ class Findings:
                     AlarmKind.WITHHELD, place[0], f"announcement {missing} of chain {place[1].hex()} isn't there"
                 )
 
+    def _beacon(self, place: tuple[bytes, bytes]) -> Beacon | None:
+        """The newest of a process, if it names a credential of its producer's."""
+        found = self.watch.beacons.get(place)
+        return found if found is not None and self.members.is_of(found.credential, found.producer) else None
+
     def _upto(self, place: tuple[bytes, bytes], head: Head | None, *, live: bool) -> int:
         """How far a chain goes: a live producer's by all that says so, an ended one's by its end alone."""
         listed = 0 if head is None else head.sequence
         if not live:
             return listed
-        chain, beacon = self.chains.chains.get(place), self.watch.beacons.get(place)
+        chain, beacon = self.chains.chains.get(place), self._beacon(place)
         return max(listed, 0 if chain is None else chain.top, 0 if beacon is None else beacon.head.sequence)
 
     def _equivocation(self) -> Iterator[Alarm]:
@@ -76,10 +82,10 @@ class Findings:
         producers = self.members.producers(self.checkpoints.newest)
         found = {producer: detail for producer, detail in self.chains.equivocated.items() if producer in producers}
         found |= {one: "signed two beacons of one number" for one in self.watch.twice if one in producers}
-        for (producer, name), beacon in self.watch.beacons.items():
-            chain = self.chains.chains.get((producer, name))
-            first = None if chain is None else chain.first(beacon.head.sequence)
-            if producer in producers and first is not None and first.hash != beacon.head.hash:
+        for producer, name in self.watch.beacons:
+            chain, beacon = self.chains.chains.get((producer, name)), self._beacon((producer, name))
+            first = None if chain is None or beacon is None else chain.first(beacon.head.sequence)
+            if producer in producers and beacon and first is not None and first.hash != beacon.head.hash:
                 found[producer] = f"its beacon names another record {beacon.head.sequence} of chain {name.hex()}"
         for producer, detail in sorted(found.items()):
             yield Alarm(AlarmKind.EQUIVOCATION, producer, detail)

@@ -158,6 +158,9 @@ class Fold:
                 own = replace(body, wraps=self._own(body.wraps))
                 self._watch.add_regrant(Regranted(regrant=own, hash=signed.hash, recipients=self._ids(body)))
             case Beacon():
+                named = self._members.credential(body.credential)
+                if named is not None and named.subject != body.producer:
+                    raise Refused("the credential that it names is another's")
                 new = self._watch.add_beacon(body, signed.hash)
                 self._checkpoints.claim(body.checkpoint, body.producer)
             case Answer():

@@ -27,7 +27,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """An announcement with its verdict. `closed_at`: batches up to these marks count; None if the epoch may go on."""
+    """An announcement with its verdict. `closed_at`: of its batches those up to these marks count; None: all."""
 
     announced: Announced
     verdict: Verdict
@@ -65,12 +65,11 @@ class Judge:
         listed, ended = self._live.get(epoch.producer), self.ended(epoch.producer)
         live = listed is not None and listed.credential.may(Role.PRODUCE, epoch.topic)
         if live and self._chains.is_first(announced):
-            return _accepted(announced, self._closed(announced))
+            return _accepted(announced)
         if ended is not None:
             linked = self._linked(announced, ended)
             if announced.hash in linked:
-                marks = tuple(mark for mark in ended.marks if mark.kid == announced.announcement.kid)
-                return _accepted(announced, self._closed(announced, linked) or marks)
+                return _accepted(announced, None if live else self._closed(announced, ended, linked))
         if live:
             return _refused(announced, "another with its kid or its place was read before")
         return self._not_live(announced, credential, ended)
@@ -93,13 +92,19 @@ class Judge:
         head = ended.chains.get(announced.announcement.epoch.chain)
         return frozenset() if head is None else self._chains.chain_of(announced).linked(head)
 
-    def _closed(self, announced: Announced, among: Collection[bytes] | None = None) -> tuple[Mark, ...] | None:
+    def _closed(self, announced: Announced, ended: Ended, linked: Collection[bytes]) -> tuple[Mark, ...] | None:
+        """How far the batches of a producer that has ended count. None: nobody knows where they end."""
+        epoch, kid = announced.announcement.epoch, announced.announcement.kid
+        if not epoch.positions:
+            return None
         for later in self._chains.replaced_by(announced):
             ending = later.announcement.epoch.replaces
-            counts = self._chains.is_first(later) if among is None else later.hash in among
-            if ending is not None and counts and later.announcement.epoch.chain == announced.announcement.epoch.chain:
+            if ending is not None and later.hash in linked and later.announcement.epoch.chain == epoch.chain:
                 return ending.marks
-        return None
+        last = self._chains.by_hash(ended.chains[epoch.chain].hash)
+        if last is not None and epoch.sequence < last.announcement.epoch.first:
+            return None  # another process's, which was over by then
+        return tuple(mark for mark in ended.marks if mark.kid == kid)
 
     def regrant(self, made: Regrant) -> Judged | None:
         """The verdict on the announcement that it is of; None if that isn't there, or the keeper isn't one."""
@@ -125,7 +130,7 @@ def _refusal(announced: Announced, credential: Credential) -> str:
     return ""
 
 
-def _accepted(announced: Announced, closed_at: tuple[Mark, ...] | None) -> Judged:
+def _accepted(announced: Announced, closed_at: tuple[Mark, ...] | None = None) -> Judged:
     return Judged(announced=announced, verdict=Verdict.ACCEPTED, closed_at=closed_at)
 
 

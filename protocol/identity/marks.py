@@ -44,6 +44,27 @@ class Mark(NamedTuple):
     batches: int
 
 
+class Progress(NamedTuple):
+    """How far one lane is under a key: how many batches all replicas have, and how many were sealed."""
+
+    kid: bytes
+    partition: int
+    lane: int
+    acknowledged: int
+    sealed: int
+
+
+class TransactionEnd(NamedTuple):
+    """Batches of a lane whose transactions were committed, or aborted."""
+
+    kid: bytes
+    partition: int
+    lane: int
+    first: int
+    last: int
+    committed: bool
+
+
 def read_chain(row: list[object], where: str) -> tuple[bytes, Head]:
     """`[chain, sequence, hash]`."""
     chain = cbor.as_bytes(row[0], where, CHAIN_LENGTH)
@@ -57,13 +78,37 @@ def read_marks(rows: list[object], where: str, kid: bytes | None = None) -> tupl
         row = cbor.as_list(item, where, length=4 if kid is None else 3)
         mark_kid = cbor.as_bytes(row[0], where, KID_LENGTH) if kid is None else kid
         partition, lane, batches = row[-3:]
-        made.append(
-            Mark(
-                mark_kid,
-                cbor.as_uint(partition, where, most=_MAX_PARTITION),
-                cbor.as_uint(lane, where, most=_MAX_32),
-                cbor.as_uint(batches, where),
-            )
-        )
-    cbor.check_ascending([(mark.kid, mark.partition, mark.lane) for mark in made], where)
+        made.append(Mark(mark_kid, *_read_place(partition, lane, where), cbor.as_uint(batches, where)))
+    cbor.check_ascending([mark[:3] for mark in made], where)
     return tuple(made)
+
+
+def read_heads(rows: list[object], where: str) -> tuple[Progress, ...]:
+    """`[[kid, partition, lane, acknowledged, sealed] ...]`, ascending."""
+    made = []
+    for item in rows:
+        kid, partition, lane, acknowledged, sealed = cbor.as_list(item, where, length=5)
+        most = cbor.as_uint(sealed, where)
+        place = cbor.as_bytes(kid, where, KID_LENGTH), *_read_place(partition, lane, where)
+        made.append(Progress(*place, cbor.as_uint(acknowledged, where, most=most), most))
+    cbor.check_ascending([head[:3] for head in made], where)
+    return tuple(made)
+
+
+def read_transaction_ends(rows: list[object], where: str) -> tuple[TransactionEnd, ...]:
+    """`[[kid, partition, lane, first, last, committed] ...]`, ascending, none of a lane in two rows."""
+    made: list[TransactionEnd] = []
+    for item in rows:
+        kid, partition, lane, first, last, committed = cbor.as_list(item, where, length=6)
+        place = cbor.as_bytes(kid, where, KID_LENGTH), *_read_place(partition, lane, where)
+        free = made[-1].last + 1 if made and made[-1][:3] == place else 1
+        begin = cbor.as_uint(first, where, least=free)
+        made.append(
+            TransactionEnd(*place, begin, cbor.as_uint(last, where, least=begin), cbor.as_flag(committed, where))
+        )
+    cbor.check_ascending([ended[:4] for ended in made], where)
+    return tuple(made)
+
+
+def _read_place(partition: object, lane: object, where: str) -> tuple[int, int]:
+    return cbor.as_uint(partition, where, most=_MAX_PARTITION), cbor.as_uint(lane, where, most=_MAX_32)

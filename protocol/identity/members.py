@@ -60,6 +60,11 @@ class Members:
     def credential(self, digest: bytes) -> Credential | None:
         return self._by_hash.get(digest)
 
+    def is_of(self, digest: bytes, subject: bytes) -> bool:
+        """Whether this is the hash of a credential of somebody's, live or not."""
+        credential = self._by_hash.get(digest)
+        return credential is not None and credential.subject == subject
+
     def keys_of(self, subject: bytes) -> PublicKeys | None:
         return self._keys.get(subject)
 

@@ -103,10 +103,11 @@ class View(Fold):
         return {chain: head for chain in chains if (head := self.head(producer, chain)) is not None}
 
     def beacon(self, producer: bytes, chain: bytes) -> Beacon | None:
-        """The newest of a live producer's process."""
-        return (
-            self._watch.beacons.get((producer, chain)) if producer in self._members.producers(self.checkpoint) else None
-        )
+        """The newest of a live producer's process, if it names a credential of its producer's."""
+        found = self._watch.beacons.get((producer, chain))
+        if found is None or producer not in self._members.producers(self.checkpoint):
+            return None
+        return found if self._members.is_of(found.credential, producer) else None
 
     def ended(self, producer: bytes) -> Ended | None:
         """What the checkpoint says of a producer that isn't one any more."""

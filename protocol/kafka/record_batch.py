@@ -59,7 +59,7 @@ COVERED = Struct(">hiqqqhii")  # the rest of the header, which the checksum cove
 
 _MARKER_KEY = Struct(">hh")
 _MARKER_VALUE = Struct(">hi")
-_END_TXN_TYPES = (0, 1)  # ABORT, COMMIT
+_ABORT, _COMMIT = 0, 1
 
 
 class BatchHeader(NamedTuple):
@@ -262,9 +262,9 @@ def check_empty_batch(view: memoryview) -> BatchHeader:
     return header
 
 
-def check_control_batch(view: memoryview) -> BatchHeader:
-    """Passes a fetched control batch only if it is one end-of-transaction marker, to the byte. Raises
-    CorruptBatch.
+def check_control_batch(view: memoryview) -> bool:
+    """Passes a fetched control batch only if it is one end-of-transaction marker, to the byte, and returns whether
+    the transaction was committed. Raises CorruptBatch.
 
     Key: version 0 (2), type (2) 0 ABORT or 1 COMMIT. Value: version 0 (2), coordinator epoch (4). KRaft's own
     control types stand in `__cluster_metadata` only, which is plain without a rule. The checksum and the
@@ -289,6 +289,6 @@ def check_control_batch(view: memoryview) -> BatchHeader:
         raise CorruptBatch("control record has another layout than a marker")
     key_version, kind = _MARKER_KEY.unpack_from(view, pos)
     value_version, _ = _MARKER_VALUE.unpack_from(view, after)
-    if key_version != 0 or value_version != 0 or kind not in _END_TXN_TYPES:
+    if key_version != 0 or value_version != 0 or kind not in (_ABORT, _COMMIT):
         raise CorruptBatch("control record of an unknown type")
-    return header
+    return bool(kind == _COMMIT)

@@ -126,7 +126,7 @@ FAMILIES: Final = (
         "kveil_stream_alarms_total",
         _COUNTER,
         ("kind",),
-        "Batches of producers that came again, in another order, in two versions, or are missing.",
+        "Batches of producers that came again, in another order, in two versions, with another outcome, or not at all.",
     ),
     Family("kveil_identity_alarms", _GAUGE, ("kind",), "What is wrong with the control topic now, by kind.", max),
     Family(

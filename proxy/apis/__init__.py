@@ -14,6 +14,7 @@ from kveil.proxy.apis.metadata import Metadata
 from kveil.proxy.apis.produce import Produce
 from kveil.proxy.apis.share_fetch import ShareFetch
 from kveil.proxy.apis.topic_changes import AlterConfigs, CreateTopics, DeleteTopics
+from kveil.proxy.apis.transactions import AddPartitionsToTxn, EndTxn
 from kveil.proxy.context import Connection
 
 REWRITES: MappingProxyType[int, type[Exchange]] = MappingProxyType(
@@ -30,6 +31,8 @@ REWRITES: MappingProxyType[int, type[Exchange]] = MappingProxyType(
         ApiKey.ALTER_CONFIGS: AlterConfigs,
         ApiKey.SASL_AUTHENTICATE: SaslAuthenticate,
         ApiKey.INCREMENTAL_ALTER_CONFIGS: AlterConfigs,
+        ApiKey.ADD_PARTITIONS_TO_TXN: AddPartitionsToTxn,
+        ApiKey.END_TXN: EndTxn,
         ApiKey.DESCRIBE_CLUSTER: DescribeCluster,
         ApiKey.SHARE_FETCH: ShareFetch,
         ApiKey.SHARE_ACKNOWLEDGE: ShareAcknowledge,

@@ -113,6 +113,7 @@ class Fetch(Exchange):
             told = told_needs(self, [topic_id for _, topic_id, _ in self._walked.values[1] or ()])
             if told:
                 return told
+        self._aborted = None if self._watch is None else self._watch.aborted(frame)
         self._found = list(self._find(frame, self._walked.values[1]))
         self._room = Room()
         needs: dict[Need, None] = {}
@@ -142,7 +143,9 @@ class Fetch(Exchange):
         if self._watch is None or isinstance(opening, Refused):
             return None
         start = self._watch.start(named, index)
-        return find_reading(opening.topic, named, index, opening.rule, self.connection, start=start)
+        aborted = None if self._aborted is None else self._aborted.get((named, index), [])
+        topic, rule, connection = opening
+        return find_reading(topic, named, index, rule, connection, start=start, aborted=aborted)
 
     def carried(self) -> Iterator[Carried]:
         """Yield whose records the answer has, without those that pass as they are."""

@@ -15,6 +15,7 @@ from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_schedule import EpochKey
 from kveil.protocol.envelope.record import RecordSealedBatch, peek_records, unseal_records
 from kveil.protocol.envelope.record_keyed import IsItsKey, unseal_around
+from kveil.protocol.kafka.aborted import Outcome
 from kveil.protocol.kafka.errors import BatchRefused, CorruptBatch
 from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.record_batch import (
@@ -28,10 +29,11 @@ from kveil.protocol.kafka.record_batch import (
     split_batches,
 )
 from kveil.proxy.admin.audit import Cause, audit
-from kveil.proxy.apis.positions import Reading
+from kveil.proxy.apis.positions import Reading, check_end
 from kveil.proxy.context import Connection
 from kveil.proxy.errors import ErrorCode, Refused
 from kveil.proxy.keys.errors import KeyDenied, KeyErased, KeyRefused, KeyUnavailable
+from kveil.proxy.keys.streams import End
 from kveil.proxy.log import log_limited
 from kveil.proxy.needs import HidingKeyNeed, Need, OpeningKeyNeed
 from kveil.proxy.policy import Rule
@@ -64,11 +66,17 @@ class _Batch:
     sealed: SealedBatch | RecordSealedBatch | None = None
     keys: dict[_Place, EpochKey] = field(default_factory=dict)
     """Found before the opening and kept: the ring may drop one meanwhile for another envelope's."""
+    ends: dict[bytes, End] = field(default_factory=dict)
+    """Of the keys whose producers were revoked: how far their batches count."""
     erased: dict[_Place, KeyErased] | None = None
     """Those whose records are delivered without values, as the rule says."""
     error: _Refusal | KeyDenied | KeyUnavailable | None = None
     opened: list[Buffer] | None = None
     """What it holds, if it was opened ahead."""
+    is_commit: bool | None = None
+    """Of a marker: whether it ends a transaction that is committed."""
+    outcome: Outcome | None = None
+    """What the answer says of the transaction that it belongs to, where that is looked at."""
     is_plain: bool = False
     """It has no envelope, and the rule lets it through."""
 
@@ -116,6 +124,10 @@ class FetchedRecords:
         self._connection = connection
         self._keys = connection.shared.keys  # for all steps of the opening, also if a reload brings others meanwhile
         self._batches = list(self._read(records))
+        if reading is not None:
+            outcomes = reading.outcomes([(batch.header, batch.is_commit) for batch in self._batches])
+            for batch, outcome in zip(self._batches, outcomes, strict=True):
+                batch.outcome = outcome
 
     def _read(self, records: memoryview) -> Iterator[_Batch]:
         try:
@@ -133,7 +145,7 @@ class FetchedRecords:
             if header.record_count == 0:  # of markers too: the log cleaner keeps the header of a producer's last batch
                 check_empty_batch(view)
             elif header.is_control:
-                check_control_batch(view)
+                batch.is_commit = check_control_batch(view)
             else:
                 batch.sealed = self._peek(view, header)
         except NotSealed as error:
@@ -199,6 +211,9 @@ class FetchedRecords:
             return None
         if key is not None:
             batch.keys[place] = key
+            announced = self._connection.shared.announced_keys
+            if keys is announced and (end := announced.end_of(self._topic, kid, block, self._rule)):
+                batch.ends[kid] = end
             return None
         need = OpeningKeyNeed(self._topic, self._partition, kid, block, self._rule)
         if need in failures:
@@ -238,8 +253,7 @@ class FetchedRecords:
         for position, batch in enumerate(self._batches):
             try:
                 opened = self._open(batch, room)
-                if self.reading is not None and batch.header is not None:
-                    self.reading.read(batch.header, batch.sealed)
+                self._judge(batch)
                 self._count(batch, opened)
                 pieces += opened
             except KeyUnavailable as error:
@@ -284,6 +298,13 @@ class FetchedRecords:
             extra_headers=rule.pass_headers,
         )
         return room.take(pieces, sealed.header)
+
+    def _judge(self, batch: _Batch) -> None:
+        """Look at the place of a batch that has opened. Raises EnvelopeError if it must not be delivered."""
+        if batch.ends and batch.sealed is not None:
+            check_end(batch.sealed, batch.ends, self._partition, any_partition=self._rule.any_partition)
+        if self.reading is not None and batch.header is not None:
+            self.reading.read(batch.header, batch.sealed, batch.outcome)
 
     def _are_erased(self, erased: Mapping[_Place, KeyErased]) -> Mapping[_Place, IsItsKey]:
         """Return, for each epoch key that is erased, how to tell whether a wire key is its record key's."""

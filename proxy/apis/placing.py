@@ -1,5 +1,7 @@
 """Produced batches that carry stream positions: their places, and what the broker's answer says of them."""
 
+from typing import NamedTuple
+
 from kveil.protocol.envelope.position import Slot
 from kveil.protocol.kafka.headers import RequestHeader
 from kveil.protocol.kafka.primitives import Buffer
@@ -8,6 +10,7 @@ from kveil.protocol.kafka.splice import FrozenShape, Want, response_walker
 from kveil.proxy.apis.sealing import Sealing
 from kveil.proxy.context import Connection
 from kveil.proxy.keys.lanes import Lanes, Placed, Writer, digest_of
+from kveil.proxy.keys.transactions import LanePlace, Transaction
 
 _SETTLED = FrozenShape(
     {
@@ -20,7 +23,19 @@ _SETTLED = FrozenShape(
 )
 _ALL_REPLICAS = -1
 
-PlacedBatches = dict[tuple[str | bytes, int], Placed]
+
+class Awaited(NamedTuple):
+    """What is to be done once the broker has answered for a batch."""
+
+    placed: Placed | None
+    """Settle it, where it is vouched for."""
+    transaction: Transaction | None
+    """Note it as part of this one, if it was stored."""
+    place: LanePlace
+    batch: int
+
+
+PlacedBatches = dict[tuple[str | bytes, int], Awaited]
 """By topic, as the request has it, and partition: what the answer settles."""
 
 
@@ -28,13 +43,23 @@ class Placing:
     """The place of one batch, while it is sealed."""
 
     def __init__(
-        self, sealing: Sealing, connection: Connection, *, topic: str | bytes, partition: int, acks: int
+        self,
+        sealing: Sealing,
+        connection: Connection,
+        *,
+        topic: str | bytes,
+        partition: int,
+        acks: int,
+        produce_version: int,
     ) -> None:
         if connection.shared.announced_keys is None:
             raise AssertionError("positions are of announced keys")
-        self.placed: Placed | None = None
-        """What is to be settled, once it is sealed."""
+        self.placed: Awaited | None = None
+        """What the answer is to settle, once it is sealed."""
         self._lanes: Lanes = connection.shared.announced_keys.lanes
+        self._transactions = connection.shared.announced_keys.transactions
+        self._topic = sealing.topic
+        self._produce_version = produce_version
         self._connection = connection
         self._kid = sealing.key.kid
         self._where = topic, partition, sealing.mode
@@ -62,7 +87,7 @@ class Placing:
     def sealed(self, slot: Slot, pieces: list[Buffer]) -> None:
         """Take note that it is sealed there, to these pieces, and leaves."""
         self._lanes.keep(self._writer, slot, self._header, self._digest, pieces)
-        self.placed = self._lanes.sealed(
+        placed = self._lanes.sealed(
             self._writer,
             slot,
             self._where,
@@ -71,6 +96,17 @@ class Placing:
             now=self._now,
             all_replicas=self._acks == _ALL_REPLICAS,
         )
+        transaction = self._transaction()
+        if placed is not None or transaction is not None:
+            place = LanePlace(self._kid, self._writer.partition, self._writer.lane.number)
+            self.placed = Awaited(placed, transaction, place, slot.position.batch)
+
+    def _transaction(self) -> Transaction | None:
+        header = self._header
+        if not header.is_transactional or self._acks != _ALL_REPLICAS:
+            return None
+        producer, place = (header.producer_id, header.producer_epoch), (self._topic, self._writer.partition)
+        return self._transactions.of_batch(producer, place, self._produce_version)
 
     @property
     def _now(self) -> float:
@@ -85,5 +121,9 @@ def settle(placed: PlacedBatches, request: RequestHeader, frame: memoryview) -> 
         for name, topic_id, partitions in topics or ()
         for index, error, offset in partitions or ()
     }
-    for place, (writer, batch) in placed.items():
-        writer.settle(batch, answered.get(place))
+    for where, (vouched, transaction, place, batch) in placed.items():
+        offset = answered.get(where)
+        if vouched is not None:
+            vouched.writer.settle(vouched.batch, offset)
+        if transaction is not None and offset is not None:
+            transaction.stored(place, batch)

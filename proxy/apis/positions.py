@@ -1,19 +1,20 @@
 """What fetched batches say of their place in their streams, and what a client's fetches say of the log between them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from kveil.protocol.envelope.errors import EnvelopeError
 from kveil.protocol.envelope.sealed_batch import SealedBatch
 from kveil.protocol.envelope.sealed_records import RecordSealedBatch
-from kveil.protocol.envelope.seen import seen_in
-from kveil.protocol.envelope.stream import GRACE_SECONDS, Finding, Stream
+from kveil.protocol.envelope.seen import Seen, seen_in
+from kveil.protocol.envelope.stream import GRACE_SECONDS, Finding, Kind, Stream
+from kveil.protocol.kafka.aborted import Entry, Outcome, outcomes_in
 from kveil.protocol.kafka.headers import RequestHeader
 from kveil.protocol.kafka.record_batch import BatchHeader
 from kveil.protocol.kafka.splice import FrozenShape, Want, request_walker, response_walker
 from kveil.proxy.asking import Asked, Place
 from kveil.proxy.config import Mode
 from kveil.proxy.context import Connection
-from kveil.proxy.keys.streams import Partition, Streams
+from kveil.proxy.keys.streams import End, Partition, Streams
 from kveil.proxy.needs import Need, TopicSettingsNeed
 from kveil.proxy.policy import Rule
 from kveil.proxy.topics import TopicSettings
@@ -43,6 +44,18 @@ _ENDS = FrozenShape(
         }
     }
 )
+_ABORTED = FrozenShape(
+    {
+        "responses": {
+            "topic": Want.VALUE,
+            "topic_id": Want.VALUE,
+            "partitions": {
+                "partition_index": Want.VALUE,
+                "aborted_transactions": {"producer_id": Want.VALUE, "first_offset": Want.VALUE},
+            },
+        }
+    }
+)
 _FULL = frozenset({None, 0, -1})
 """Epochs of sessions whose requests name all partitions."""
 
@@ -51,13 +64,47 @@ class OutOfPlace(EnvelopeError):
     """A whole batch that doesn't belong where it stands, or behind which others are missing."""
 
 
+class AfterTheEnd(EnvelopeError):
+    """A whole batch that came after its producer was revoked."""
+
+
+def check_end(
+    sealed: SealedBatch | RecordSealedBatch, ends: Mapping[bytes, End], partition: int, *, any_partition: bool
+) -> None:
+    """Look whether an opened batch lies within what its producer's end says, by kid.
+
+    :raises AfterTheEnd: it, or one of its records, doesn't.
+    """
+    for origin in [sealed] if isinstance(sealed, SealedBatch) else sealed.origins:
+        end, position = ends.get(origin.kid), origin.says.position
+        if end is None or position is None:
+            continue
+        place = origin.says.partition_for(partition, any_partition=any_partition), position.lane
+        if position.batch > end.batches.get(place, 0):
+            raise AfterTheEnd(
+                f"its producer {end.producer} was revoked, and this batch came after: it is number {position.batch} of "
+                f"lane {position.lane}, of which the revocation lists {end.batches.get(place, 0)}"
+            )
+
+
 class Reading:
     """One partition, while an answer's batches are opened in their order."""
 
     def __init__(
-        self, partition: Partition, rule: Rule, connection: Connection, streams: Streams, start: int | None
+        self,
+        partition: Partition,
+        rule: Rule,
+        connection: Connection,
+        streams: Streams,
+        *,
+        start: int | None,
+        aborted: Sequence[Entry] | None = None,
     ) -> None:
-        """`start` is the offset that the client asked for, None where only some batches are given out."""
+        """`start` is the offset that the client asked for, None where only some batches are given out.
+
+        `aborted` are the aborted transactions that the answer names, None where the client doesn't ask for committed
+        records only.
+        """
         self._partition = partition
         self._connection = connection
         self._streams = streams
@@ -65,6 +112,7 @@ class Reading:
         self._start = start
         self._is_whole = start is not None
         self._rule = rule
+        self._aborted = aborted
 
     def needs(self, failures: Mapping[Need, Exception]) -> list[Need]:
         """Return the settings of the topic, if it takes them to say whether batches may be missing."""
@@ -88,7 +136,16 @@ class Reading:
             settings is None or bool(settings.unreadable) or settings.is_compacted
         )
 
-    def read(self, header: BatchHeader, sealed: SealedBatch | RecordSealedBatch | None) -> None:
+    def outcomes(self, batches: Sequence[tuple[BatchHeader | None, bool | None]]) -> list[Outcome | None]:
+        """What the answer says of the transactions of its batches, as `outcomes_in` has them."""
+        if self._aborted is None:
+            return [None] * len(batches)
+        found = iter(outcomes_in(self._aborted, [(header, end) for header, end in batches if header is not None]))
+        return [None if header is None else next(found) for header, _ in batches]
+
+    def read(
+        self, header: BatchHeader, sealed: SealedBatch | RecordSealedBatch | None, outcome: Outcome | None = None
+    ) -> None:
         """Judge a batch that has opened.
 
         :raises OutOfPlace: it must not be delivered.
@@ -96,6 +153,8 @@ class Reading:
         base, end = header.base_offset, max(header.next_offset, header.base_offset)
         start = base if self._start is None else min(self._start, base)
         seen = [] if sealed is None else seen_in(sealed)
+        if outcome is not None:
+            self._refuse(outcome, seen)
         now = self._connection.shared.now()
         findings = self._stream.read(start, end, seen, now, growth_only=self._growth_only)
         self._tell(findings)
@@ -103,6 +162,24 @@ class Reading:
             if found.kind.is_refusal or self._partition.refuses_gaps:
                 raise OutOfPlace(found.kind.value)
         self._start = end if self._is_whole else None
+        if outcome is not None:
+            known = self._streams.outcomes(self._partition)
+            for place in _batches_of(seen):
+                self._tell(known.show(*place, base, committed=outcome.committed))
+
+    def _refuse(self, outcome: Outcome, seen: Sequence[Seen]) -> None:
+        """Compare what is shown of a transaction's batch with what its producer says, else with the answer's markers.
+
+        Those of a topic that is or was compacted aren't asked: the log cleaner takes some away.
+
+        :raises OutOfPlace: its transaction ended otherwise.
+        """
+        known, by_markers = self._streams.outcomes(self._partition), outcome.is_contradicted and not self._growth_only
+        for kid, lane, batch in _batches_of(seen):
+            said = known.is_known(kid, lane, batch)
+            if by_markers if said is None else said is not outcome.committed:
+                self._tell([Finding(Kind.OUTCOME, kid, lane, batch, batch, seen[0].offset)])
+                raise OutOfPlace(Kind.OUTCOME.value)
 
     def reached(self, end: int) -> None:
         """The log ends here, says the broker."""
@@ -118,14 +195,27 @@ class Reading:
             self._streams.tell(self._partition, findings, producer, self._connection.cause)
 
 
+def _batches_of(seen: Iterable[Seen]) -> dict[tuple[bytes, int, int], None]:
+    """Kids, lanes and numbers: of a batch that is sealed record by record, each once."""
+    return dict.fromkeys((one.kid, one.position.lane, one.position.batch) for one in seen)
+
+
 def find_reading(
-    topic: str, place: str | bytes, index: int, rule: Rule, connection: Connection, *, start: int | None
+    topic: str,
+    place: str | bytes,
+    index: int,
+    rule: Rule,
+    connection: Connection,
+    *,
+    start: int | None,
+    aborted: Sequence[Entry] | None = None,
 ) -> Reading | None:
     """Return what judges a partition's batches, None where their places say nothing: not announced, or copies."""
     keys = connection.shared.announced_keys
     if keys is None or not rule.announced or rule.sealed_as is not None:
         return None
-    return Reading(Partition(topic, place, index, rule.refuse_gaps), rule, connection, keys.streams, start)
+    partition = Partition(topic, place, index, rule.refuse_gaps)
+    return Reading(partition, rule, connection, keys.streams, start=start, aborted=aborted)
 
 
 class Watch:
@@ -152,6 +242,18 @@ class Watch:
         """Where the client reads on in a partition; None if that can't be said, since a later fetch has moved."""
         found = self._asking.asked.get((place, index))
         return None if found is None or found.request > self._number else found.offset
+
+    def aborted(self, frame: memoryview) -> dict[Place, list[Entry]] | None:
+        """The aborted transactions that an answer names, None where the client takes all records as committed."""
+        if not self._is_committed:
+            return None
+        walker = response_walker(self._request.api_key, self._request.api_version, _ABORTED)
+        (topics,), _ = walker(frame)
+        return {
+            (topic_id or name, index): [Entry(*entry) for entry in entries or ()]
+            for name, topic_id, partitions in topics or ()
+            for index, entries in partitions or ()
+        }
 
     def answered(self, frame: memoryview, read: Mapping[Place, Reading]) -> None:
         """Look where the answer says that the log ends, once its batches are opened.

@@ -187,7 +187,14 @@ class Produce(Exchange):
             placing = None
             if sealing.key.demands_position:
                 place = topic.place, partition
-                placing = Placing(sealing, self.connection, topic=topic.place, partition=partition, acks=self._acks)
+                placing = Placing(
+                    sealing,
+                    self.connection,
+                    topic=topic.place,
+                    partition=partition,
+                    acks=self._acks,
+                    produce_version=self.header.api_version,
+                )
             pieces = seal_batch(
                 records,
                 sealing,

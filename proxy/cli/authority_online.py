@@ -9,7 +9,7 @@ import typer
 
 from kveil.proxy.cli import authority_work, identities, options
 from kveil.proxy.cli.options import Flags, settings_from
-from kveil.proxy.cli.telling import tell
+from kveil.proxy.cli.telling import still_at, tell
 
 if TYPE_CHECKING:
     from kveil.protocol.identity.credential import Grant
@@ -145,6 +145,10 @@ def grant(
 def revoke(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The member, as `kveil authority list` has it.")],
     *,
+    now: Annotated[
+        bool,
+        typer.Option("--now", help="Don't ask a producer first how far it is: somebody else may have its keys."),
+    ] = False,
     out: identities.Out = None,
     directory: identities.AuthorityDirectory = None,
     passphrase: identities.Passphrase = None,
@@ -157,23 +161,40 @@ def revoke(
     """End a member, for ever: it gets no more keys, and what it seals from now on counts for nobody."""
     from kveil.proxy.identity.errors import IdentityError
 
+    asked: list[int | None] = []
+    silent: list[str] = []
+
+    async def ask(at_work: "AuthorityAtWork") -> None:
+        with still_at(f"asking {name} how far it is"):
+            asked.append(await at_work.ask(name))
+
     def work(reader: "AuthorityReader | None") -> Callable[["Authority"], None]:
         def revoking(authority: "Authority") -> None:
-            authority.revoke(name, authority_work.end_of(authority.state, name, reader))
+            ended = authority_work.end_of(authority.state, name, reader)
+            if reader is not None and ended is not None:
+                silent.extend(authority_work.silent_of(reader.last_words(ended.id), asked[0] if asked else None))
+            authority.revoke(name, ended)
 
         return revoking
 
     flags = Flags(config=config, upstream=upstream, tls=tls, tls_ca=tls_ca)
     reads_topic = bool(config or upstream)
     try:
-        state = authority_work.decided(flags, directory, passphrase, work, out=out, reads_topic=reads_topic)
+        state = authority_work.decided(
+            flags, directory, passphrase, work, out=out, reads_topic=reads_topic, before=None if now else ask
+        )
     except authority_work.TopicWantedError:
         raise IdentityError(
             f"{name} is a producer: what it sealed counts as far as the control topic says that it went, so the topic "
             "must be read: give --upstream or --config beside --out"
         ) from None
     text = f"{name} was revoked, by checkpoint {state.latest.kept.number}. Whatever it has read, it keeps."
-    tell(text, {"name": name, **authority_work.checkpoint_of(state)}, as_json=as_json)
+    if silent:
+        why = "didn't answer" if asked else "weren't asked"
+        text += f"\n{len(silent)} of its processes {why}. What they sealed after their last word doesn't count: "
+        text += f"that was at {', '.join(silent)}."
+    shown = {"name": name, **authority_work.checkpoint_of(state), "unanswered": silent}
+    tell(text, shown, as_json=as_json)
 
 
 def checkpoint(

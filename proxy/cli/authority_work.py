@@ -1,6 +1,6 @@
 """How the commands of `kveil authority` come to a decision: without the cluster, or by what its control topic says."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kveil.protocol.identity.identity import Identity, PublicKeys
     from kveil.proxy.config import Settings
     from kveil.proxy.identity.authority import Authority
-    from kveil.proxy.identity.authority_reader import AuthorityReader
+    from kveil.proxy.identity.authority_reader import AuthorityReader, LastWord
     from kveil.proxy.identity.authority_state import AuthorityState
     from kveil.proxy.identity.authority_store import AuthorityStore
     from kveil.proxy.net.authority import AuthorityAtWork
@@ -68,8 +68,12 @@ def decided(
     reads_topic: bool = True,
     force: bool = False,
     all_again: bool = False,
+    before: "Callable[[AuthorityAtWork], Awaitable[None]] | None" = None,
 ) -> "AuthorityState":
-    """Decide, and publish or write the file. With a file the topic is read only where `flags` say where it is."""
+    """Decide, and publish or write the file. With a file the topic is read only where `flags` say where it is.
+
+    `before` is what must be on the topic first.
+    """
     import asyncio
 
     from kveil.proxy.identity.owed import everything
@@ -84,6 +88,8 @@ def decided(
     found: list[AuthorityState] = []
 
     async def once(at_work: "AuthorityAtWork", reader: "AuthorityReader") -> None:
+        if before is not None and out is None:
+            await before(at_work)
         found.append(await at_work.decide(work(reader), force=force, all_again=all_again, publishes=out is None))
 
     asyncio.run(at_topic(settings, store, keys, once))
@@ -127,6 +133,14 @@ def keys_of(subject: bytes, path: Path | None, realm: str, reader: "AuthorityRea
         "nobody with this fingerprint has asked: run `kveil enroll --authority` with the authority's fingerprint on "
         "that host first, or compare the fingerprint again"
     )
+
+
+def silent_of(words: "Sequence[LastWord]", asked: int | None) -> list[str]:
+    """When those processes spoke last that may have sealed more since, in order."""
+    from kveil.proxy.identity.moments import moment
+
+    silent = [one.said for one in words if not one.is_over and (asked is None or not one.answers(asked))]
+    return [moment(said) for said in sorted(silent)]
 
 
 def end_of(state: "AuthorityState", name: str, reader: "AuthorityReader | None") -> "Ended | None":

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -12,7 +12,7 @@ from kveil.protocol.identity.announcement import Ending, Epoch, announce
 from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.credential import Role
 from kveil.protocol.identity.errors import IdentityError as ProtocolError
-from kveil.protocol.identity.marks import Head, Mark
+from kveil.protocol.identity.marks import Head, Progress, TransactionEnd
 from kveil.protocol.identity.members import Listed, Recipient
 from kveil.protocol.identity.record import encode_record, sign_body
 from kveil.protocol.identity.signing import RecordType, Signed, read_signed
@@ -52,6 +52,7 @@ class Announcer:
         self._is_settled = False
         self._announcing = asyncio.Lock()
         self._number = 0  # of the last beacon
+        self._first = 1  # the sequence of this process's first announcement
 
     async def settle(self) -> None:
         """Have a chain whose last announcement is on the topic. The topic must have been read.
@@ -65,6 +66,7 @@ class Announcer:
     async def _settle(self) -> ChainFile:
         if self._chain is None:
             self._chain = self._control.node.files.take_chain()
+            self._first = self._chain.end.sequence + 1
         chain = self._chain
         if not self._is_settled:
             self._check(chain)
@@ -176,17 +178,26 @@ class Announcer:
             checkpoint=kept,
             batch_key=None if signing_key is None else signing_key.verify_key.public,
             positions=False,
+            first=self._first,
         )
 
-    async def tell(self, marks: Sequence[Mark], *, last: bool = False) -> None:
-        """Publish a beacon, if anything was ever announced: how far the lanes of this process are.
+    async def tell(
+        self,
+        heads: Callable[[], Sequence[Progress]],
+        ended: Callable[[], Sequence[TransactionEnd]],
+        *,
+        last: bool = False,
+    ) -> None:
+        """Publish a beacon, if this process has announced anything: how far its lanes are, and how transactions ended.
+
+        One that hasn't leaves the last word of the process before it.
 
         :raises KeyDenied: this node is no member any more.
         :raises KeyUnavailable: the topic can't be written now.
         """
         async with self._announcing:
             kept = self._control.view.kept
-            if self._chain is None or not self._chain.end.sequence or kept is None:
+            if self._chain is None or self._chain.end.sequence < self._first or kept is None:
                 return
             listed, end = self._control.own_credential(), self._chain.end
             known = self._control.view.beacon(self._control.me, end.chain)
@@ -202,8 +213,9 @@ class Announcer:
                 created=self._control.now,
                 head=Head(end.sequence, end.hash),
                 checkpoint=kept,
-                marks=tuple(sorted(marks)),
+                heads=tuple(sorted(heads())),
                 last=last,
+                ended=tuple(ended()),
             )
             await self._control.append([encode_record(sign_body(beacon, self._control.node.identity))])
 

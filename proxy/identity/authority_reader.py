@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from kveil.protocol.identity.checkpoint import Ended
 from kveil.protocol.identity.credential import Credential
@@ -10,7 +10,7 @@ from kveil.protocol.identity.enrolment import Enrolment
 from kveil.protocol.identity.errors import IdentityError as ProtocolError
 from kveil.protocol.identity.fold import Applied, Outcome
 from kveil.protocol.identity.identity import PublicKeys
-from kveil.protocol.identity.marks import Kept, Mark
+from kveil.protocol.identity.marks import Head, Kept, Mark
 from kveil.protocol.identity.record import IdentityRecord, Record
 from kveil.protocol.identity.signing import Signed
 from kveil.protocol.identity.view import View
@@ -19,6 +19,21 @@ from kveil.proxy.identity.authority_state import AuthorityState, Latest, Member,
 # Whoever may write to the topic could fill memory with them: the oldest go first.
 MOST_ENROLMENTS: Final = 4_096
 MOST_IDENTITIES: Final = 16_384
+# Of one producer's end, which must fit in a checkpoint whatever it has written: those that went on last.
+MOST_CHAINS: Final = 512
+
+
+class LastWord(NamedTuple):
+    """Of one process of a producer. `said` is when, in seconds since 1970, `checkpoint` the newest that it knew of."""
+
+    said: int
+    checkpoint: int
+    is_over: bool
+    """It has ended, and said so."""
+
+    def answers(self, checkpoint: int) -> bool:
+        """Whether it is as new as a checkpoint, or nothing comes after it."""
+        return self.is_over or self.checkpoint >= checkpoint
 
 
 class AuthorityReader:
@@ -103,13 +118,32 @@ class AuthorityReader:
 
     def end_of(self, producer: bytes) -> Ended:
         """How far a producer's announcements and batches went, as far as the topic says."""
-        chains = self.view.heads(producer)
-        beacons = [self.view.beacon(producer, chain) for chain in chains]
-        marks: dict[tuple[bytes, int, int], Mark] = {}
-        for mark in (mark for beacon in beacons if beacon is not None for mark in beacon.marks):
-            place = mark.kid, mark.partition, mark.lane
-            marks[place] = max(mark, marks.get(place, mark), key=lambda one: one.batches)
-        return Ended(id=producer, chains=chains, marks=tuple(sorted(marks.values())))
+        chains = dict(sorted(self.view.heads(producer).items(), key=lambda one: self._created(one[1]))[-MOST_CHAINS:])
+        marks: dict[tuple[bytes, int, int], int] = {}
+        for beacon in (self.view.beacon(producer, chain) for chain in chains):
+            for kid, partition, lane, _, sealed in () if beacon is None else beacon.heads:
+                marks[kid, partition, lane] = max(sealed, marks.get((kid, partition, lane), 0))
+        return Ended(
+            id=producer,
+            chains=chains,
+            marks=tuple(sorted(Mark(*place, batches) for place, batches in marks.items() if batches)),
+        )
+
+    def last_words(self, producer: bytes) -> list[LastWord]:
+        """What each of a producer's processes has said of how far it is."""
+        return [self._last_word(producer, chain, head) for chain, head in self.view.heads(producer).items()]
+
+    def _last_word(self, producer: bytes, chain: bytes, head: Head) -> LastWord:
+        beacon, judged = self.view.beacon(producer, chain), self.view.announcement(head.hash)
+        epoch = None if judged is None else judged.announced.announcement.epoch
+        if beacon is None or (epoch is not None and beacon.head.sequence < epoch.first):
+            return LastWord(said=self._created(head), checkpoint=0, is_over=False)
+        is_over = beacon.last and beacon.head == head
+        return LastWord(said=beacon.created, checkpoint=beacon.checkpoint.number, is_over=is_over)
+
+    def _created(self, head: Head) -> int:
+        judged = self.view.announcement(head.hash)
+        return 0 if judged is None else judged.announced.announcement.epoch.created
 
     def newer_than(self, kept: Kept) -> tuple[Latest, list[Member], int] | None:
         """The newest checkpoint with its members, and the highest serial, if the topic is ahead of that one."""

@@ -60,6 +60,8 @@ class Control:
         """Called after `changes` has grown and all was read."""
         self.when_beacon: Callable[[Beacon], None] = lambda _: None
         """Called with the newest of each process, after all was read."""
+        self.when_checkpoint: Callable[[], None] = lambda: None
+        """Called when another one counts."""
         self._beacons: dict[tuple[bytes, bytes], Beacon] = {}
         self.outcomes: Counter[Outcome] = Counter()
         self._telling = Telling()
@@ -137,6 +139,7 @@ class Control:
         self._trouble = None
         self.view.keep(kept)
         self.changes += 1
+        self.when_checkpoint()
         _log.info("checkpoint", number=kept.number, hash=kept.hash.hex())
 
     def look(self) -> None:

@@ -9,6 +9,7 @@ from kveil.protocol.identity.credential import History
 from kveil.protocol.identity.errors import Malformed, Refused
 from kveil.protocol.identity.identity import Unsealer
 from kveil.protocol.identity.judging import Judged, Verdict
+from kveil.protocol.identity.marks import Mark
 from kveil.protocol.identity.view import View
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 
@@ -18,6 +19,8 @@ class Found(NamedTuple):
 
     key: EpochKey
     announced: Announced
+    closed_at: tuple[Mark, ...] | None
+    """How far its batches count, None without an end."""
 
 
 def find_epoch_key(view: View, node: Unsealer, topic: str, kid: bytes) -> Found:
@@ -55,7 +58,7 @@ def _find(view: View, node: Unsealer, topic: str, judged: Judged) -> Found:
     if secret is None:
         raise _not_for(view, node.public.id, topic)
     try:
-        return Found(announced.announcement.epoch_key(secret, announced.recipients), announced)
+        return Found(announced.announcement.epoch_key(secret, announced.recipients), announced, judged.closed_at)
     except (Unopenable, Malformed) as error:
         raise KeyRefused(f"what was announced is not the key of its kid: {error}") from None
 

@@ -12,6 +12,7 @@ from kveil.protocol.identity.credential import MAX_SECONDS, SKEW_SECONDS, Creden
 from kveil.protocol.identity.crypto import KemSuite
 from kveil.protocol.identity.errors import IdentityError as ProtocolError
 from kveil.protocol.identity.identity import Identity, PublicKeys, format_fingerprint
+from kveil.protocol.identity.marks import Mark
 from kveil.protocol.identity.record import sign_body
 from kveil.protocol.identity.signing import NO_HASH, Signed
 from kveil.proxy.admin.audit import AuditType
@@ -36,6 +37,8 @@ RENEW_AT: Final = 0.6
 CHECKPOINT_AT: Final = 0.4
 # The topic may hide from a restored authority what it signed since the backup: no two may have one number.
 RESTORED_SKIP: Final = 1_000
+# Of all ends in a checkpoint, which must fit in a record, whatever those wrote who were ended.
+MOST_MARKS: Final = 16_384
 
 
 class Event(NamedTuple):
@@ -117,7 +120,8 @@ class Roll:
     def _revoke(self, member: Member, ended: Ended | None) -> None:
         subject, credential = member.credential.subject, member.credential
         if ended is not None:
-            self._ended[subject] = ended
+            others = sum(len(one.marks) for one in self._ended.values() if one.id != subject)
+            self._ended[subject] = replace(ended, marks=_latest(ended.marks, max(0, MOST_MARKS - others)))
         self.state = replace(
             self.state,
             members=tuple(one for one in self.state.members if one.credential.subject != subject),
@@ -244,6 +248,12 @@ class Roll:
 
 class NameTaken(IdentityError):
     """Another member has the name."""
+
+
+def _latest(marks: Sequence[Mark], most: int) -> tuple[Mark, ...]:
+    """Those of the lanes that were begun last."""
+    by_lane = sorted(marks, key=lambda mark: mark.lane, reverse=True)
+    return tuple(sorted(by_lane[:most]))
 
 
 def produces(member: Member) -> bool:

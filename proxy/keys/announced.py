@@ -16,6 +16,7 @@ from kveil.protocol.identity.announcement import Ending
 from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.chains import Announced
 from kveil.protocol.identity.credential import History, Role
+from kveil.protocol.identity.marks import Progress
 from kveil.protocol.identity.view import Verdict
 from kveil.proxy.admin.audit import audit
 from kveil.proxy.config import Limits
@@ -29,7 +30,8 @@ from kveil.proxy.keys.lanes import Lanes
 from kveil.proxy.keys.opened import Place, RefusalBudget, Refusals, RefusedKeys
 from kveil.proxy.keys.ring import SECONDS_PER_HOUR, KeySurvey
 from kveil.proxy.keys.sealing import Epochs
-from kveil.proxy.keys.streams import Heads, Streams
+from kveil.proxy.keys.streams import End, Streams, said_by
+from kveil.proxy.keys.transactions import Transactions
 from kveil.proxy.log import get_logger, log_limited
 from kveil.proxy.policy import KeyRef, Rule
 from kveil.proxy.private_file import Stamp
@@ -48,6 +50,7 @@ class _Opened(NamedTuple):
     announced: bytes
     producer: str
     changes: int
+    end: End | None
 
 
 class AnnouncedKeys:
@@ -65,6 +68,8 @@ class AnnouncedKeys:
         self.control = control
         self.lanes = Lanes(began=clock(), is_alone=is_alone)
         """Where batches stand that are sealed with these keys."""
+        self.transactions = Transactions()
+        """How those ended that clients ran."""
         self.streams = Streams()
         """Where those stand that are opened."""
         self.announcements = 0
@@ -104,29 +109,30 @@ class AnnouncedKeys:
             await self._announcer.settle()
 
     async def tell(self, *, last: bool = False) -> None:
-        """Publish how far what this process has sealed is on all replicas. Raises KeyDenied or KeyUnavailable."""
-        marks = sorted(self.lanes.marks(), key=lambda mark: mark.lane)[-MAX_MARKS:]
+        """Publish how far this process has sealed, and all replicas have it. Raises KeyDenied or KeyUnavailable."""
         told, closed = self._told, len(self._closed)
-        await self._announcer.tell(marks, last=last)
+        await self._announcer.tell(self._heads, self.transactions.told, last=last)
         for kid in told:
             self.lanes.forget(kid)
+        self.transactions.forget(told)
         self._told, self._closed = self._closed[:closed], self._closed[closed:]
+
+    def _heads(self) -> list[Progress]:
+        return sorted(self.lanes.heads(), key=lambda head: head.lane)[-MAX_MARKS:]
 
     def _note_beacon(self, beacon: Beacon) -> None:
         """Look for what a producer says that all replicas have."""
         view = self.control.view
         if view.beacon(beacon.producer, beacon.chain) is not beacon:
             return
-        heads: dict[tuple[str, int], Heads] = {}
-        topics: dict[bytes, str | None] = {}
-        for kid, partition, lane, batches in beacon.marks:
-            if kid not in topics:
-                of_kid = (judged.announced.announcement.epoch for judged in view.announcements(kid))
-                topics[kid] = next((epoch.topic for epoch in of_kid if epoch.producer == beacon.producer), None)
-            topic = topics[kid]
-            if topic is not None and batches:
-                heads.setdefault((topic, partition), {})[kid, lane] = batches
-        self.streams.note_beacon((beacon.producer, beacon.chain), heads, self._clock())
+        topics: dict[bytes, str] = {}
+        for kid in {head.kid for head in beacon.heads} | {ended.kid for ended in beacon.ended}:
+            for judged in view.announcements(kid):
+                if (epoch := judged.announced.announcement.epoch).producer == beacon.producer:
+                    topics.setdefault(kid, epoch.topic)
+        said = said_by(beacon, topics)
+        name = self.control.name_of(beacon.producer)
+        self.streams.note_beacon((beacon.producer, beacon.chain), name, said, self._clock())
 
     def reload(self) -> None:
         """Begin new epochs, as SIGHUP asks."""
@@ -298,6 +304,11 @@ class AnnouncedKeys:
         self._opened.move_to_end(place)
         return found.key
 
+    def end_of(self, topic: str, kid: bytes, block: KeyBlock, rule: Rule) -> End | None:
+        """How far the batches count that a key opens, which `opening_key` has just given. None without an end."""
+        found = self._opened.get(_admitted(topic, kid, block, rule))
+        return None if found is None else found.end
+
     def _check_reader(self, topic: str) -> None:
         """Raises KeyDenied if this node may not read the topic now."""
         if topic not in self._readers:
@@ -323,6 +334,7 @@ class AnnouncedKeys:
             judged = self.control.view.announcement(found.announced)
             if judged is None or judged.verdict is not Verdict.ACCEPTED:
                 return False
+            found = found._replace(end=End.at(judged.closed_at, found.producer))
         self._opened[place] = found._replace(changes=self._seen)
         return True
 
@@ -369,7 +381,8 @@ class AnnouncedKeys:
             audit("key.refused", topic, kid=kid.hex(), key=named, reason=str(error))
             raise
         producer = self._producer_of(found.announced)
-        self._opened[place] = _Opened(found.key, found.announced.hash, producer, changes)
+        end = End.at(found.closed_at, producer)
+        self._opened[place] = _Opened(found.key, found.announced.hash, producer, changes, end)
         if len(self._opened) > self._opened_most:
             self._opened.popitem(last=False)
         audit("key.unwrapped", topic, kid=kid.hex(), key=named, version=block.version, producer=producer)

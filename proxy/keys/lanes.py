@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from kveil.protocol.envelope.crypto import KEY_LENGTH, Fingerprint
 from kveil.protocol.envelope.lane import Lane
 from kveil.protocol.envelope.position import Slot
-from kveil.protocol.identity.marks import Mark
+from kveil.protocol.identity.marks import Mark, Progress
 from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.record_batch import BatchHeader
 
@@ -125,15 +125,17 @@ class Lanes:
         """Whether a key has as many lanes as it may."""
         return len(self._of_keys.get(kid, ())) >= MAX_LANES
 
-    def marks(self, kid: bytes | None = None) -> Iterator[Mark]:
-        """How far each lane goes: as all replicas have it; of one key, as far as anything was sealed."""
-        if kid is not None:
-            for one in self._of_keys.get(kid, ()):
-                yield Mark(kid, one.partition, one.lane.number, one.lane.batches)
-            return
+    def marks(self, kid: bytes) -> Iterator[Mark]:
+        """How far each lane of a key goes, as far as anything was sealed."""
+        for one in self._of_keys.get(kid, ()):
+            yield Mark(kid, one.partition, one.lane.number, one.lane.batches)
+
+    def heads(self) -> Iterator[Progress]:
+        """How far each lane goes, of all keys."""
         for each in self._of_keys.values():
             for one in each:
-                yield Mark(one.kid, one.partition, one.lane.number, one.lane.acknowledged_batch)
+                lane = one.lane
+                yield Progress(one.kid, one.partition, lane.number, lane.acknowledged_batch, lane.batches)
 
     def forget(self, kid: bytes) -> None:
         """Nothing is sealed under a key any more, and what was is told."""

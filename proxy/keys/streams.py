@@ -5,11 +5,14 @@ topic that is made again under its name is another one for the first, and looks 
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from kveil.protocol.envelope.outcomes import LaneEnd, Outcomes
 from kveil.protocol.envelope.stream import Finding, Kind, Stream
+from kveil.protocol.identity.beacon import Beacon
+from kveil.protocol.identity.marks import Mark
 from kveil.proxy.admin.audit import Cause, audit
 from kveil.proxy.log import get_logger, log_limited
 
@@ -22,6 +25,17 @@ Heads = dict[tuple[bytes, int], int]
 _log = get_logger(__name__)
 
 
+class SaidOfPartition(NamedTuple):
+    """What a beacon says of one."""
+
+    heads: Heads
+    ended: list[LaneEnd]
+
+
+Said = dict[tuple[str, int], SaidOfPartition]
+"""By topic and partition."""
+
+
 class Partition(NamedTuple):
     """One that is read. `place` is its topic as the client names it."""
 
@@ -31,6 +45,19 @@ class Partition(NamedTuple):
     refuses_gaps: bool
 
 
+class End(NamedTuple):
+    """How far the batches of a producer count that was revoked."""
+
+    producer: str
+    batches: dict[tuple[int, int], int]
+    """By partition and lane."""
+
+    @classmethod
+    def at(cls, marks: tuple[Mark, ...] | None, producer: str) -> "End | None":
+        """From an announcement's verdict."""
+        return None if marks is None else cls(producer, {(mark.partition, mark.lane): mark.batches for mark in marks})
+
+
 class Streams:
     """All of one process. Times are of one clock, in seconds."""
 
@@ -38,7 +65,8 @@ class Streams:
         self.alarms: Counter[Kind] = Counter()
         """How much was found of each kind."""
         self._streams: OrderedDict[Partition, Stream] = OrderedDict()
-        self._heads: dict[tuple[bytes, bytes], dict[tuple[str, int], Heads]] = {}
+        self._outcomes: OrderedDict[Partition, Outcomes] = OrderedDict()
+        self._said: dict[tuple[bytes, bytes], Said] = {}
 
     def of(self, partition: Partition, now: float) -> Stream:
         """What is known of a partition."""
@@ -47,18 +75,41 @@ class Streams:
             self._streams.move_to_end(partition)
             return found
         made = self._streams[partition] = Stream(refuse_gaps=partition.refuses_gaps)
-        for heads in self._heads.values():
-            made.note_heads(_rows(heads.get((partition.topic, partition.number), {})), now)
+        for named in self._said_of(partition):
+            made.note_heads(_rows(named.heads), now)
         if len(self._streams) > MAX_STREAMS:
             self._streams.popitem(last=False)
         return made
 
-    def note_beacon(self, source: tuple[bytes, bytes], heads: dict[tuple[str, int], Heads], now: float) -> None:
-        """A process of a producer says how far its lanes are, by topic and partition."""
-        self._heads[source] = heads
+    def outcomes(self, partition: Partition) -> Outcomes:
+        """What is known of the ends of its transactions, by those who read committed records only."""
+        found = self._outcomes.get(partition)
+        if found is not None:
+            self._outcomes.move_to_end(partition)
+            return found
+        made = self._outcomes[partition] = Outcomes()
+        for named in self._said_of(partition):
+            for ended in named.ended:
+                made.say(ended)
+        if len(self._outcomes) > MAX_STREAMS:
+            self._outcomes.popitem(last=False)
+        return made
+
+    def _said_of(self, partition: Partition) -> Iterator[SaidOfPartition]:
+        for said in self._said.values():
+            if (named := said.get((partition.topic, partition.number))) is not None:
+                yield named
+
+    def note_beacon(self, source: tuple[bytes, bytes], producer: str, said: Said, now: float) -> None:
+        """A process of a producer, whom people call so, says how far its lanes are, and how transactions ended."""
+        self._said[source] = said
         for partition, stream in self._streams.items():
-            if (named := heads.get((partition.topic, partition.number))) is not None:
-                stream.note_heads(_rows(named), now)
+            if (named := said.get((partition.topic, partition.number))) is not None:
+                stream.note_heads(_rows(named.heads), now)
+        for partition, outcomes in self._outcomes.items():
+            if (named := said.get((partition.topic, partition.number))) is not None:
+                for ended in named.ended:
+                    self.tell(partition, outcomes.say(ended), producer, None)
 
     def tell(self, partition: Partition, findings: Iterable[Finding], producer: str, cause: Cause | None) -> None:
         """Raise the alarm: in the log, the audit and a metric."""
@@ -68,6 +119,20 @@ class Streams:
             told |= {"first_batch": first, "last_batch": last, "offset": offset, "reason": kind.value}
             write = partial(_write, partition, cause)
             log_limited(write, "stream_alarm", key=(partition[1:3], kind, kid, lane, offset), **told)
+
+
+def said_by(beacon: Beacon, topics: Mapping[bytes, str]) -> Said:
+    """What a beacon says of the partitions of topics, which are given by kid."""
+    said: Said = {}
+    for head in beacon.heads:
+        if head.kid in topics and head.acknowledged:
+            named = said.setdefault((topics[head.kid], head.partition), SaidOfPartition({}, []))
+            named.heads[head.kid, head.lane] = head.acknowledged
+    for kid, partition, lane, first, last, committed in beacon.ended:
+        if kid in topics:
+            named = said.setdefault((topics[kid], partition), SaidOfPartition({}, []))
+            named.ended.append(LaneEnd(kid, lane, first, last, committed))
+    return said
 
 
 def _rows(heads: Heads) -> list[tuple[bytes, int, int]]:

@@ -5,7 +5,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from kveil.protocol.identity.alarms import AlarmKind
@@ -17,7 +17,7 @@ from kveil.protocol.identity.record import encode_record
 from kveil.protocol.identity.signing import Signed
 from kveil.proxy.admin.audit import audit
 from kveil.proxy.admin.metrics import sample_name
-from kveil.proxy.identity.authority import Approve, Authority
+from kveil.proxy.identity.authority import Approve, Authority, produces
 from kveil.proxy.identity.authority_reader import AuthorityReader
 from kveil.proxy.identity.authority_state import AuthorityState
 from kveil.proxy.identity.authority_store import AuthorityStore
@@ -30,6 +30,10 @@ from kveil.proxy.net.topic_log import TopicLog
 # How often the clock is looked at: for credentials, and for checkpoints.
 LOOK_SECONDS: Final = 15.0
 RETRY_SECONDS: Final = 1.0
+# How long a producer's processes may take to say how far they are.
+ANSWER_SECONDS: Final = 5.0
+# One that has said nothing for so long isn't there any more: they do every 60 s, and clocks may be apart.
+ALIVE_SECONDS: Final = 240.0
 _LOCK_SECONDS: Final = 0.05
 # Of what `_alarms` has: the authority answers those itself, or they are what it is about to mend.
 _OWN_ALARMS: Final = frozenset({AlarmKind.ROLLBACK, AlarmKind.FREEZE, AlarmKind.TICKET_REUSED})
@@ -117,6 +121,29 @@ class AuthorityAtWork:
             if publishes:
                 await self._publish([*answers, *records])
         return state
+
+    async def ask(self, name: str) -> int | None:
+        """Have the processes of a member say how far they are, and wait for them, but not for long.
+
+        Returns the number of the checkpoint that asked them, None for a member that produces nothing. Raises as
+        `decide`.
+        """
+        member = self._store.load(self._keys).named(name)
+        if member is None or not produces(member):
+            return None
+        number = (await self.decide(lambda _: None, force=True)).latest.kept.number
+        told = asyncio.Event()
+        self._reader.when_changed = told.set
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                while self._is_awaited(member.credential.subject, number):
+                    await told.wait()
+                    told.clear()
+        return number
+
+    def _is_awaited(self, producer: bytes, checkpoint: int) -> bool:
+        since = time.time() - ALIVE_SECONDS
+        return any(one.said >= since and not one.answers(checkpoint) for one in self._reader.last_words(producer))
 
     def _restore(self, *, in_spite_of_fork: bool) -> bool:
         """Take over what the topic has, if the directory is an older one, from a backup. Whether there is a fork."""

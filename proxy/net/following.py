@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from kveil.protocol.envelope.key_topic import KEY_TOPIC
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # How often a producer says how far it is: what is withheld at the end shows within this and a few seconds more.
 BEACON_SECONDS: Final = 60.0
+# How soon it says so again where it was asked: an authority asks by a new checkpoint.
+ANSWER_SECONDS: Final = 1.0
 # How long that may take, at the end too.
 TELL_SECONDS: Final = 5.0
 _log = get_logger(__name__)
@@ -46,8 +48,10 @@ async def following_announced(shared: Shared, keys: "AnnouncedKeys") -> AsyncIte
     """Have announced keys at hand until the block ends, and their chain left to another process then."""
     async with following_control(shared, keys.control) as log:
         keys.control.log = log
+        asked = asyncio.Event()
+        keys.control.when_checkpoint = asked.set
         loop = asyncio.get_running_loop()
-        tasks = [loop.create_task(_tell(keys)), loop.create_task(_look(keys))]
+        tasks = [loop.create_task(_tell(keys, asked)), loop.create_task(_look(keys))]
         try:
             yield
         finally:
@@ -58,9 +62,13 @@ async def following_announced(shared: Shared, keys: "AnnouncedKeys") -> AsyncIte
             keys.close()
 
 
-async def _tell(keys: "AnnouncedKeys") -> None:
+async def _tell(keys: "AnnouncedKeys", asked: asyncio.Event) -> None:
     while True:
-        await asyncio.sleep(BEACON_SECONDS)
+        await asyncio.sleep(ANSWER_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BEACON_SECONDS - ANSWER_SECONDS):
+                await asked.wait()
+        asked.clear()
         await _tell_once(keys)
 
 

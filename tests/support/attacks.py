@@ -16,6 +16,7 @@ from kveil.protocol.kafka.record_batch import (
     HEADER_LENGTH,
     TRANSACTIONAL,
     read_header,
+    split_batches,
     write_header,
 )
 from kveil.protocol.kafka.records import (
@@ -304,3 +305,59 @@ def send_a_bomb(stored: Stored) -> bytes:
     for computed in ("batch_length", "magic", "crc"):
         del fields[computed]
     return write_header(records=[bomb], **fields) + bomb
+
+
+# Transactions: what an answer says of their ends, to those who read committed records only ----------------------------
+
+
+class Transacted(NamedTuple):
+    """A partition of an answer that has one producer id's transactions."""
+
+    records: bytes
+    aborted: tuple[tuple[int, int], ...]
+    """Producer ids and first offsets."""
+    first_offset: int
+    """Of the transaction that is lied about."""
+
+    @property
+    def of_another_end(self) -> bytes:
+        """The records with the other marker at the transaction's end."""
+        batches = [bytes(view) for view in split_batches(memoryview(self.records))]
+        place = next(
+            place
+            for place, header in enumerate(map(read_header, batches))
+            if header.is_control and header.base_offset > self.first_offset
+        )
+        marker_ = bytearray(batches[place])
+        marker_[_MARKER_TYPE_AT] ^= 1
+        batches[place] = with_checksum(bytes(marker_))
+        return b"".join(batches)
+
+    @property
+    def with_entry(self) -> tuple[tuple[int, int], ...]:
+        producers = {read_header(view).producer_id for view in split_batches(memoryview(self.records))}
+        return (*self.aborted, *((producer, self.first_offset) for producer in producers))
+
+    @property
+    def without_entry(self) -> tuple[tuple[int, int], ...]:
+        return tuple(entry for entry in self.aborted if entry[1] != self.first_offset)
+
+
+_MARKER_TYPE_AT = -9
+"""From the end of a marker: its value has 6 bytes and their length before, and there are no headers."""
+
+
+def list_a_committed_transaction_as_aborted(told: Transacted) -> Transacted:
+    return told._replace(aborted=told.with_entry)
+
+
+def pass_a_commit_as_an_abort(told: Transacted) -> Transacted:
+    return told._replace(records=told.of_another_end, aborted=told.with_entry)
+
+
+def leave_an_aborted_transaction_out(told: Transacted) -> Transacted:
+    return told._replace(aborted=told.without_entry)
+
+
+def pass_an_abort_as_a_commit(told: Transacted) -> Transacted:
+    return told._replace(records=told.of_another_end, aborted=told.without_entry)

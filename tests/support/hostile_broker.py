@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from kveil.protocol.identity import CONTROL_TOPIC
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.protocol.kafka.headers import RequestHeader, read_request_header
-from kveil.protocol.kafka.primitives import write_bytes_length
+from kveil.protocol.kafka.primitives import write_array_length, write_bytes_length
 from kveil.protocol.kafka.record_batch import empty_batch
 from kveil.protocol.kafka.splice import Edit, FrozenShape, Want, request_walker, response_walker, splice
 from kveil.proxy.net.own_topic import plain_batch, records_of
@@ -35,7 +35,13 @@ _TOLD = FrozenShape(
     {
         "responses": {
             "topic": Want.VALUE,
-            "partitions": {"partition_index": Want.VALUE, "high_watermark": Want.SPAN, "records": Want.DATA},
+            "partitions": {
+                "partition_index": Want.VALUE,
+                "high_watermark": Want.SPAN,
+                "aborted_transactions#": Want.SPAN,
+                "aborted_transactions": {"@": Want.SPAN, "producer_id": Want.VALUE, "first_offset": Want.VALUE},
+                "records": Want.DATA,
+            },
         }
     }
 )
@@ -56,6 +62,8 @@ class Told(NamedTuple):
     """The offset that was asked for."""
     high_watermark: int
     records: bytes
+    aborted: tuple[tuple[int, int], ...] = ()
+    """Producer ids and first offsets of aborted transactions, for those who read committed records only."""
 
 
 class HostileBroker(Relay):
@@ -107,10 +115,16 @@ class HostileBroker(Relay):
         edits = []
         for name, partitions in topics or ():
             change = self._control if name == CONTROL_TOPIC and self.control else self.records.get(name)
-            for index, (mark_at, mark_end), (start, at, end) in partitions if change else ():
+            for index, (mark_at, mark_end), (list_at, list_end), aborted, (start, at, end) in (
+                partitions if change else ()
+            ):
                 mark = int.from_bytes(frame[mark_at:mark_end], "big", signed=True)
-                told = change(Told(index, offsets[name, index], mark, frame[at:end]))
+                named = tuple((producer, first) for _, producer, first in aborted or ())
+                told = change(Told(index, offsets[name, index], mark, frame[at:end], named))
                 edits.append(Edit(mark_at, mark_end, [told.high_watermark.to_bytes(8, "big", signed=True)]))
+                if told.aborted != named:
+                    end_of_list = aborted[-1][0][1] if aborted else list_end
+                    edits.append(Edit(list_at, end_of_list, _aborted(told.aborted, compact=walker.flexible)))
                 length = write_bytes_length(len(told.records), compact=walker.flexible)
                 edits.append(Edit(start, end, [length, told.records]))
         return b"".join(splice(frame, edits, sections))
@@ -125,6 +139,12 @@ class HostileBroker(Relay):
             else:
                 batches.append(at_offset(plain_batch([(key or b"", other)], 0), offset))
         return told._replace(records=b"".join(batches))
+
+
+def _aborted(entries: tuple[tuple[int, int], ...], *, compact: bool) -> list[bytes]:
+    tags = b"\0" if compact else b""
+    rows = [producer.to_bytes(8, "big") + first.to_bytes(8, "big") + tags for producer, first in entries]
+    return [write_array_length(len(rows), compact=compact), *rows]
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> bytes | None:

@@ -198,6 +198,19 @@ class TestEquivocation:
         elsewhere = scene.realm.beacon(scene.producer, head=Head(1, b"h" * 32))
         assert kinds(scene.view(elsewhere)) == ["equivocation"]
 
+    @pytest.mark.parametrize("is_late", [False, True])
+    def test_a_beacon_that_names_anothers_credential(self, scene, is_late):
+        """Or one that nobody knows yet: it says nothing."""
+        other, record = scene.realm.issue(scene.producer.keys, "producer", *scene.producer.body.grants, list_it=False)
+        named = record.hash if is_late else scene.reader.credential.hash
+        view = scene.view(scene.realm.beacon(scene.producer, credential=named, head=Head(1, b"h" * 32)))
+        assert view.beacon(scene.producer.keys.id, scene.producer.chain) is None
+        assert kinds(view) == []
+        if is_late:
+            read(view, record)
+            assert other.subject == scene.producer.keys.id
+            assert kinds(view) == ["equivocation"]
+
     def test_an_old_beacon_is_none(self, scene):
         old = scene.realm.beacon(scene.producer)
         new = scene.realm.beacon(scene.producer, number=2, last=True)

@@ -13,7 +13,7 @@ from kveil.protocol.identity.credential import Credential, Grant, History, Role
 from kveil.protocol.identity.crypto import KemSuite
 from kveil.protocol.identity.enrolment import Answer, Enrolment, Reason
 from kveil.protocol.identity.errors import IdentityError, Malformed, Refused
-from kveil.protocol.identity.marks import Head, Mark
+from kveil.protocol.identity.marks import Head, Mark, Progress, TransactionEnd
 from kveil.protocol.identity.record import decode_record, encode_record, sign_body
 from kveil.protocol.identity.signing import MAX_RECORD, RecordType, Signed, read_signed, sign
 from tests.support.realm import NOW, Ending, Realm, consumes, identity, keeps, produces, value_of
@@ -37,7 +37,14 @@ RECORDS = {
     ),
     "announcement": (ANNOUNCED, PRODUCER.keys),
     "regrant": (REALM.regrant(KEEPER, ANNOUNCED, SECRET, READER), KEEPER.keys),
-    "beacon": (REALM.beacon(PRODUCER, marks=(Mark(bytes(16), 0, 0, 5),)), PRODUCER.keys),
+    "beacon": (
+        REALM.beacon(
+            PRODUCER,
+            heads=(Progress(bytes(16), 0, 0, 5, 6),),
+            ended=(TransactionEnd(bytes(16), 0, 0, 1, 3, True), TransactionEnd(bytes(16), 0, 0, 4, 4, False)),
+        ),
+        PRODUCER.keys,
+    ),
 }
 each = pytest.mark.parametrize(("record", "signer"), RECORDS.values(), ids=RECORDS)
 
@@ -299,3 +306,26 @@ def test_clocks_may_be_apart():
 def test_what_a_checkpoint_cant_say(change):
     with pytest.raises(Malformed):
         Checkpoint.from_map(dict(CHECKPOINT.fields) | change)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(0, 0, 4, 3)],
+        [(0, 0, 0, 3)],
+        [(0, 0, 4, 4), (0, 0, 1, 3)],
+        [(0, 0, 1, 3), (0, 0, 3, 4)],
+        [(0, 1, 1, 1), (0, 0, 2, 2)],
+        [(1, 0, 1, 1), (0, 0, 2, 2)],
+    ],
+    ids=["backwards", "from 0", "descending", "twice", "lanes", "partitions"],
+)
+def test_ends_of_transactions_are_ascending_and_apart(rows):
+    fields = REALM.beacon(PRODUCER).fields
+    for told in (rows, [(0, 0, 1, 3), (0, 0, 4, 4), (0, 1, 1, 1), (1, 0, 1, 1)]):
+        signed = sign(RecordType.BEACON, fields | {11: [[bytes(16), *row, True] for row in told]}, PRODUCER.keys)
+        if told is rows:
+            with pytest.raises(Malformed, match="field 11"):
+                decode_record(value_of(signed), "demo")
+        else:
+            decode_record(value_of(signed), "demo")

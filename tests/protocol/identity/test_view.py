@@ -299,12 +299,11 @@ def sign_as(node, fields):
     return sign(RecordType.ANNOUNCEMENT, fields, node.keys)
 
 
-def test_where_an_epoch_ended(scene):
+def test_an_epoch_of_a_live_producer_has_no_end(scene):
+    """Nobody else can sign under it, also when it was replaced."""
     kid = announcement_of(scene.two).kid
-    marks = (Mark(kid, 0, 1, 42),)
-    assert scene.view().announcement(scene.two.hash).closed_at is None
-    view = scene.view(scene.announce(6, replaces=Ending(kid=kid, marks=marks)))
-    assert view.announcement(scene.two.hash).closed_at == marks
+    view = scene.view(scene.announce(6, replaces=Ending(kid=kid, marks=(Mark(kid, 0, 1, 42),))))
+    assert view.announcement(scene.two.hash).closed_at is None
 
 
 class TestAnEndedProducer:
@@ -316,6 +315,28 @@ class TestAnEndedProducer:
         assert view.announcement(scene.one.hash).closed_at == ()
         assert view.ended(scene.producer.keys.id).chains == {scene.producer.chain: Head(2, scene.two.hash)}
         assert view.ended(scene.reader.keys.id) is None
+
+    def test_an_epoch_that_another_replaced_ends_where_that_says(self, scene):
+        kid = announcement_of(scene.two).kid
+        marks = (Mark(kid, 0, 1, 42),)
+        three = scene.announce(6, replaces=Ending(kid=kid, marks=marks))
+        view = scene.view(three, scene.realm.end(scene.producer, Mark(kid, 0, 1, 99)))
+        assert view.announcement(scene.two.hash).closed_at == marks
+
+    def test_epochs_of_its_earlier_processes_have_no_end(self, scene):
+        """Those may have been killed: nobody knows where they ended."""
+        kid = announcement_of(scene.one).kid
+        three = scene.announce(6, first=3)
+        four = scene.announce(7, first=3, replaces=Ending(kid=kid, marks=(Mark(kid, 0, 1, 5),)))
+        view = scene.view(three, four, scene.realm.end(scene.producer))
+        assert view.announcement(scene.two.hash).closed_at is None
+        assert view.announcement(three.hash).closed_at == ()
+        assert view.announcement(scene.one.hash).closed_at == (Mark(kid, 0, 1, 5),)
+
+    def test_without_positions_no_end_can_hold(self, scene):
+        three = scene.announce(6, positions=False)
+        view = scene.view(three, scene.realm.end(scene.producer))
+        assert view.announcement(three.hash).closed_at is None
 
     def test_what_it_announces_after_doesnt_count(self, scene):
         end = scene.realm.end(scene.producer)

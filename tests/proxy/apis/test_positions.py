@@ -224,7 +224,7 @@ class TestWithheldTails:
             world.deliver()
             log.read(billing, 7)
         assert alarms(billing) == {}
-        assert len({mark.kid for mark in shop.process.keys.lanes.marks()}) == 1, "the old one was told often enough"
+        assert len({head.kid for head in shop.process.keys.lanes.heads()}) == 1, "the old one was told often enough"
 
     def test_beacons_of_a_process_count_up_also_after_a_restart(self, log, shop, billing, world, tmp_path):
         write(log, shop, 1)
@@ -355,8 +355,8 @@ class TestFalseAlarms:
             write(log, shop, 2, talk=talk)
             talk.connection.release_lanes()
         assert len(offsets(log.read(billing))) == 10
-        marks = list(shop.process.keys.lanes.marks())
-        assert [mark.batches for mark in marks] == [10], "one lane, used again"
+        heads = list(shop.process.keys.lanes.heads())
+        assert [(head.acknowledged, head.sealed) for head in heads] == [(10, 10)], "one lane, used again"
 
     def test_an_epoch_with_too_many_lanes_ends(self, log, shop, billing, monkeypatch):
         monkeypatch.setattr("kveil.proxy.keys.lanes.MAX_LANES", 3)

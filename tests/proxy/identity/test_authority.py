@@ -10,7 +10,7 @@ from kveil.protocol.identity.credential import Credential, Grant, History, Role
 from kveil.protocol.identity.crypto import KemSuite
 from kveil.protocol.identity.enrolment import Answer, Enrolment, Reason, request_enrolment
 from kveil.protocol.identity.errors import Refused
-from kveil.protocol.identity.marks import Head, Mark
+from kveil.protocol.identity.marks import Head, Mark, Progress
 from kveil.protocol.identity.members import Standing
 from kveil.protocol.identity.ticket import Ticket
 from kveil.protocol.identity.view import View
@@ -258,8 +258,9 @@ class TestMembers:
         node = replace(node, credential=member.signed, body=member.credential)
         reader = replace(node, keys=B)
         announced = [realm.announce(node, bytes([at]) * 32, reader, topic="demo-1") for at in (1, 2)]
-        mark = Mark(announced[1].fields[5], 0, 7, 41)
-        beacon = realm.beacon(node, marks=(mark,))
+        kid = announced[1].fields[5]
+        mark = Mark(kid, 0, 7, 41)
+        beacon = realm.beacon(node, heads=(Progress(kid, 0, 7, 40, 41), Progress(kid, 0, 8, 0, 0)))
         for record in (*announced, beacon):
             desk.values.append(value_of(record))
         step = desk.step()

@@ -161,6 +161,6 @@ class TestLanes:
         line.send(idempotent(0))
         lanes.forget(KID)
         lanes.release(line.own)
-        assert list(lanes.marks()) == []
+        assert list(lanes.heads()) == []
         line.send(idempotent(1))
-        assert [mark.partition for mark in lanes.marks()] == [0]
+        assert [head.partition for head in lanes.heads()] == [0]
