@@ -246,7 +246,8 @@ class TestAskingAProducer:
         assert number in {None, desk.store.load(KEYS).latest.kept.number}
         return time.monotonic() - began
 
-    async def test_one_that_answers(self, desk, shop):
+    async def test_one_that_answers(self, desk, shop, monkeypatch):
+        monkeypatch.setattr(at_work, "ANSWER_SECONDS", 60)
         self.announce(desk, shop)
         self.tell(desk, shop)
         before = desk.store.load(KEYS).latest.kept.number
@@ -255,7 +256,8 @@ class TestAskingAProducer:
         await asyncio.sleep(0.05)
         assert not asking.done(), "it has said that it had the one before"
         self.tell(desk, shop, number=2)
-        assert await asking == before + 1
+        async with asyncio.timeout(10):
+            assert await asking == before + 1
         assert desk.reader.last_words(A.id)[0].answers(before + 1)
 
     async def test_one_that_does_not(self, desk, shop):
