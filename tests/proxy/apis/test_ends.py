@@ -6,7 +6,7 @@ import pytest
 
 from kveil.protocol.kafka.record_batch import read_header, split_batches
 from kveil.proxy.errors import ErrorCode
-from tests.support.announced import World
+from tests.support.announced import TOPIC, World
 from tests.support.conversation import Clock
 from tests.support.ends import end_of
 from tests.support.realm import consumes, produces
@@ -183,6 +183,35 @@ def test_other_producers_go_on(world, log, shop, reader, tmp_path, rule):
     write(log, other)
     for one in readers(world, reader, tmp_path, rule):
         assert offsets(log.read(one)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_copy_of_the_topic_ends_there_too(world, log, reader, tmp_path, rule):
+    """In another partition than it was sealed for, where places say nothing else."""
+    writer = Member(tmp_path, world, world.members.join("shop", produces()), **rule, origin_partition=True)
+    copy = Member(tmp_path, world, reader.node, **rule, sealed_as={"topic": TOPIC, "partition": "any"})
+    world.deliver()
+    write(log, writer)
+    tell(world, writer)
+    revoke(world, writer)
+    write(log, writer)
+    assert offsets(copy.read(b"".join(log.batches), partition=1)) == [0, 1]
+    assert copy.read(b"".join(log.batches[2:]), partition=1) == CORRUPT
+
+
+def test_an_alarm_does_not_take_the_end_back(world, log, shop, reader):
+    """What is open stays so, and where it ends too."""
+    write(log, shop)
+    tell(world, shop)
+    revoke(world, shop)
+    write(log, shop)
+    assert offsets(log.read(reader)) == [0, 1]
+    realm = world.members.realm
+    realm.checkpoints.pop()
+    world.members.checkpoint(created=world.members.now + 1)
+    world.deliver()
+    assert reader.process.keys.control.opening_stop() is not None
+    assert offsets(log.read(reader)) == [0, 1]
+    assert log.read(reader, 2) == CORRUPT
 
 
 def test_without_positions_early_can_not_be_told_from_late(world, log, shop, reader):
