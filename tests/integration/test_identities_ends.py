@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError
 
 from kveil.protocol.identity.checkpoint import Checkpoint
 from kveil.protocol.kafka.record_batch import read_header
+from kveil.proxy.net.authority import ANSWER_SECONDS
 from tests.integration.test_identities import CONTROL, proxy_of
 from tests.support.announced import TOPIC, World
 from tests.support.clients import Record, librdkafka_produce, librdkafka_read, librdkafka_refusal
@@ -29,8 +30,6 @@ from tests.support.told import Member
 from tests.support.waiting import wait_until
 
 CORRUPT_MESSAGE = 2
-DEAF = 4.5
-"""Seconds: for less than this nobody waits for a process that doesn't answer."""
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +144,7 @@ def test_a_revoked_producer_goes_on_writing(kafka: Cluster, write: Write, tmp_pa
 
         began = time.monotonic()
         done = revoke(kafka, directory, "shop")
-        assert time.monotonic() - began > DEAF, "it was waited for"
+        assert time.monotonic() - began > ANSWER_SECONDS, "it was waited for"
         assert "1 of its processes didn't answer" in done.stdout
         late = store(kafka, shop, 2)
 
@@ -171,9 +170,7 @@ def test_a_producer_that_runs_says_how_far_it_is(kafka: Cluster, members: Member
         proxy_of(kafka, members, writer, workers=2) as shop,
     ):
         sent = [value for _ in range(4) for value in produce(shop, orders, 10)]
-        began = time.monotonic()
         done = revoke(kafka, directory, "shop", "--json")
-        assert time.monotonic() - began < DEAF
         shown = json.loads(done.stdout[done.stdout.index("{\n") :])
         assert (shown["name"], shown["unanswered"]) == ("shop", [])
         assert librdkafka_refusal(shop.bootstrap, orders).code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
@@ -195,9 +192,7 @@ def test_a_producer_that_was_stopped_loses_nothing(kafka: Cluster, members: Memb
         shop.start()
         sent += produce(shop, orders, 10)
         shop.stop()
-    began = time.monotonic()
     assert "doesn't count" not in revoke(kafka, directory, "shop").stdout
-    assert time.monotonic() - began < DEAF
     with proxy_of(kafka, members, reader) as billing:
         assert read(billing, orders) == sorted(sent, key=int)
 

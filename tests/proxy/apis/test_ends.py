@@ -208,6 +208,7 @@ def test_an_alarm_does_not_take_the_end_back(world, log, shop, reader):
     realm = world.members.realm
     realm.checkpoints.pop()
     world.members.checkpoint(created=world.members.now + 1)
+    world.members.join("kiosk", produces(), checkpoint=False)  # so that all is judged again
     world.deliver()
     assert reader.process.keys.control.opening_stop() is not None
     assert offsets(log.read(reader)) == [0, 1]
