@@ -6,13 +6,20 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError
 
+from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.checkpoint import Checkpoint
+from kveil.protocol.identity.enrolment import Enrolment
+from kveil.protocol.identity.errors import IdentityError
+from kveil.protocol.identity.marks import Kept
+from kveil.protocol.identity.record import decode_record
 from kveil.protocol.kafka.record_batch import read_header
+from kveil.proxy.net import following
 from kveil.proxy.net.authority import ANSWER_SECONDS
 from tests.integration.test_identities import CONTROL, proxy_of
 from tests.support.announced import TOPIC, World
@@ -70,6 +77,17 @@ def produce(proxy: Proxy, topic: str, count: int) -> list[bytes]:
     records = [Record(value=value, partition=number % 2) for number, value in enumerate(values)]
     librdkafka_produce(proxy.bootstrap, topic, records)
     return values
+
+
+def last_words(kafka: Cluster, members: Members) -> list[Kept]:
+    """The checkpoints that beacons of a realm name."""
+    found = []
+    for record in librdkafka_read(kafka.bootstrap, CONTROL):
+        with suppress(IdentityError):
+            made = decode_record(record.value or b"", members.realm.name)
+            if not isinstance(made, Enrolment) and isinstance(made.body, Beacon):
+                found.append(made.body.checkpoint)
+    return found
 
 
 def read(proxy: Proxy, topic: str) -> list[bytes]:
@@ -201,13 +219,20 @@ def test_without_asking_where_a_thief_is_feared(kafka: Cluster, members: Members
     """What it has sealed since its last word doesn't count, and the command says so."""
     reader = members.join("billing", consumes("orders*"))
     writer = members.join("shop", produces("orders*"))
-    directory = authority_of(members, reader, writer)
     with proxy_of(kafka, members, reader) as billing, proxy_of(kafka, members, writer) as shop:
         produce(shop, orders, 2)
-        done = revoke(kafka, directory, "shop", "--now")
+        members.checkpoint()
+        wait_until(lambda: members.realm.kept in last_words(kafka, members))
+        time.sleep(following.ANSWER_SECONDS + 1)  # in case that it was at it when it was asked
+        early = read(billing, orders)
+        produce(shop, orders, 2)
+        done = revoke(kafka, authority_of(members, reader, writer), "shop", "--now")
         assert "1 of its processes weren't asked" in done.stdout
         with RawClient(billing.bootstrap) as client:
-            wait_until(lambda: client.fetch(orders).error == CORRUPT_MESSAGE)
+            for partition in (0, 1):
+                wait_until(lambda at=partition: client.fetch(orders, at, 1).error == CORRUPT_MESSAGE)
+                assert client.fetch(orders, partition).error == 0
+        assert len(early) == 2
 
 
 def test_who_only_reads_is_revoked_at_once(kafka: Cluster, members: Members):
