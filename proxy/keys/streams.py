@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from kveil.protocol.envelope.stream import Finding, Kind, Stream
-from kveil.protocol.identity.marks import Mark
 from kveil.proxy.admin.audit import Cause, audit
 from kveil.proxy.log import get_logger, log_limited
 
@@ -38,11 +37,6 @@ class End(NamedTuple):
     producer: str
     batches: dict[tuple[int, int], int]
     """By partition and lane."""
-
-    @classmethod
-    def at(cls, marks: tuple[Mark, ...] | None, producer: str) -> "End | None":
-        """From an announcement's verdict."""
-        return None if marks is None else cls(producer, {(mark.partition, mark.lane): mark.batches for mark in marks})
 
 
 class Streams:
