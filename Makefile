@@ -53,7 +53,7 @@ test-fast: setup softhsm  ## Run the tests that need no broker
 demo: setup  ## Show it at work (KEEP=1 leaves it running, KAFKA=real uses Apache Kafka)
 	$(BIN)/kveil demo $(if $(KEEP),--keep) $(if $(KAFKA),--kafka $(KAFKA))
 
-bench: setup  ## Measure what sealing costs (QUICK=1 takes three minutes, all of it twenty; ARGS=--help tells more)
+bench: setup  ## Measure what sealing costs (QUICK=1 takes four minutes, all of it twenty-three; ARGS=--help tells more)
 	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(ARGS)
 
 docs: setup  ## Write the reference and the man page from the code

@@ -202,7 +202,7 @@ class Server:
         self._trail = Trail(shared.settings.audit, self._go_on)
         self._drained_by: float | None = None
         self._tracer = open_tracer(shared.settings)
-        self.survey = Survey(shared, self._upstream.credentials, self._relays, self._trail)
+        self.survey = Survey(shared, self._upstream.own_credentials, self._relays, self._trail)
         """What can be told of this process."""
         self._retired = Retired()
         self._empty = asyncio.Event()
@@ -306,7 +306,7 @@ class Server:
         _log.info("reloading")
         retired = put_in_place(self._shared, fresh)
         self._upstream.take_over(fresh.upstream)
-        self.survey.log_in_with(self._upstream.credentials)
+        self.survey.log_in_with(self._upstream.own_credentials)
         for listening, new in zip(self._listening, fresh.listening, strict=True):
             listening.take_over(new)
         if retired is not None:

@@ -76,11 +76,13 @@ def _row(key: ConfigKey) -> str:
 
 @cache
 def meanings(model: type[BaseModel]) -> Mapping[str, str]:
-    """The docstring below each of a model's fields, on one line."""
+    """The docstring below each of a model's fields, on one line. Those of its bases are there too."""
     (found,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     assert isinstance(found, ast.ClassDef)
     pairs = zip(found.body, found.body[1:], strict=False)
-    return {
+    bases = [base for base in model.__bases__ if issubclass(base, BaseModel) and base.model_fields]
+    inherited = {name: meaning for base in bases for name, meaning in meanings(base).items()}
+    return inherited | {
         field.target.id: " ".join(text.value.value.split())
         for field, text in pairs
         if isinstance(field, ast.AnnAssign)

@@ -123,6 +123,23 @@ class Digest:
         return hashed.digest()
 
 
+class Fingerprint:
+    """By what a process knows bytes again that it doesn't keep: their GMAC under a key of its own.
+
+    Of 16 KiB it takes a fifth of the time of SHA-256. Nobody can make two pieces alike who sees no fingerprint; so
+    they stay in the process, since they share one nonce.
+    """
+
+    _NONCE = bytes(NONCE_LENGTH)
+
+    def __init__(self, key: bytes) -> None:
+        self._aead = AESGCM(key)
+
+    def __call__(self, known: Buffer) -> bytes:
+        """16 bytes."""
+        return self._aead.encrypt(self._NONCE, b"", known)
+
+
 class VerifyKey:
     """The public half of a signing key, 32 bytes of Ed25519 (RFC 8032). Raises ValueError if it is none."""
 

@@ -24,6 +24,10 @@ class Checkpoints:
         self._hashes: dict[int, bytes] = {} if kept is None else {kept.number: kept.hash}
         # number -> hash -> whose announcement or beacon said so
         self._claims: dict[int, dict[bytes, set[bytes]]] = {}
+        # What `fork` found, and of which claims, hashes and live producers: it is asked for each batch.
+        self._found: Alarm | None = None
+        self._found_of: tuple[int, Collection[bytes]] | None = None
+        self._changes = 0
 
     @property
     def to_keep(self) -> Kept | None:
@@ -55,13 +59,22 @@ class Checkpoints:
 
     def _compare(self, number: int, digest: bytes) -> None:
         """An authority that skipped numbers names an older one as the one before: no other has that number then."""
-        if self._hashes.setdefault(number, digest) != digest:
+        known = self._hashes.get(number)
+        if known == digest:
+            return
+        self._changes += 1
+        if known is not None:
             self._forked = number
-        elif len(self._hashes) > MOST_REMEMBERED:
+            return
+        self._hashes[number] = digest
+        if len(self._hashes) > MOST_REMEMBERED:
             del self._hashes[min(self._hashes)]
 
     def claim(self, kept: Kept, producer: bytes) -> None:
         """What a producer says that it had."""
+        if producer in self._claims.get(kept.number, {}).get(kept.hash, ()):
+            return
+        self._changes += 1
         if kept.number not in self._claims and len(self._claims) >= MOST_REMEMBERED:
             if kept.number < min(self._claims):
                 return
@@ -72,6 +85,12 @@ class Checkpoints:
 
     def fork(self, live: Collection[bytes]) -> Alarm | None:
         """Two checkpoints of one number: by the authority's signatures, or by what live producers say that they had."""
+        if self._found_of is None or self._found_of != (self._changes, live):
+            self._found_of = self._changes, live
+            self._found = self._fork(live)
+        return self._found
+
+    def _fork(self, live: Collection[bytes]) -> Alarm | None:
         if self._forked is not None:
             return Alarm(AlarmKind.FORK, b"", f"there are two checkpoints {self._forked}")
         for number, hashes in self._claims.items():

@@ -12,6 +12,7 @@ from kveil.protocol.identity.checkpoint import Checkpoint
 from kveil.protocol.identity.checkpoints import Checkpoints
 from kveil.protocol.identity.marks import Head
 from kveil.protocol.identity.members import Members
+from kveil.protocol.identity.moments import moment
 from kveil.protocol.identity.watch import Watch
 
 
@@ -34,7 +35,8 @@ class Findings:
         """Why nothing more may be sealed, though all that is there is right."""
         newest = self.checkpoints.newest
         if newest is not None and newest.expired(now):
-            return Alarm(AlarmKind.FREEZE, b"", f"checkpoint {newest.number} expired at {newest.expires}, it is {now}")
+            times = f"expired at {moment(newest.expires)}, and this host's clock says {moment(now)}"
+            return Alarm(AlarmKind.FREEZE, b"", f"checkpoint {newest.number} {times}")
         return None
 
     def all(self, now: int) -> Iterator[Alarm]:

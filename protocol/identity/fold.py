@@ -10,6 +10,7 @@ whoever follows the topic writes `to_keep` and then says so with `keep`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -50,6 +51,12 @@ class Applied:
     record: Record | Enrolment | None = field(default=None, repr=False)
     released: tuple[Applied, ...] = field(default=(), repr=False)
 
+    def all(self) -> Iterator[Applied]:
+        """Itself, and what became of those that had waited."""
+        yield self
+        for released in self.released:
+            yield from released.all()
+
 
 class Fold:
     """The state, and what comes into it."""
@@ -84,7 +91,9 @@ class Fold:
             record = decode_record(value, self.realm)
         except IdentityError as error:
             return Applied(outcome=Outcome.REFUSED, reason=error.reason)
-        return Applied(outcome=Outcome.PASSED, record=record) if isinstance(record, Enrolment) else self._apply(record)
+        if isinstance(record, Enrolment):
+            return Applied(outcome=Outcome.PASSED, record=record)
+        return self._apply(record, value)
 
     def reached_end(self) -> None:
         """The topic was read to its end once: from now on what is missing is missing."""
@@ -107,7 +116,7 @@ class Fold:
         """It is on disk."""
         self._checkpoints.keep(kept)
 
-    def _apply(self, record: Record) -> Applied:
+    def _apply(self, record: Record, value: bytes) -> Applied:
         signed, body = record
         if isinstance(body, IdentityRecord) and (body.keys.id != self.authority or self.authority_keys is not None):
             return Applied(outcome=Outcome.PASSED, record=record)
@@ -117,7 +126,7 @@ class Fold:
             return Applied(outcome=Outcome.KNOWN)
         keys = body.keys if isinstance(body, IdentityRecord) else self._keys_of(signed.signer)
         if keys is None:
-            self._waiting.add(record)
+            self._waiting.add(signed, value)
             return Applied(outcome=Outcome.WAITING)
         try:
             signed.verify(keys)
@@ -125,7 +134,7 @@ class Fold:
         except IdentityError as error:
             return Applied(outcome=Outcome.REFUSED, reason=error.reason)
         waited = self._waiting.take(known) if known is not None else []
-        return Applied(outcome=outcome, record=record, released=tuple(self._apply(one) for one in waited))
+        return Applied(outcome=outcome, record=record, released=tuple(map(self.apply, waited)))
 
     def _keys_of(self, signer: bytes) -> PublicKeys | None:
         return self.authority_keys if signer == self.authority else self._members.keys_of(signer)

@@ -43,6 +43,8 @@ class Members:
         self._keys: dict[bytes, PublicKeys] = {}
         self._live: dict[bytes, Listed] = {}
         self._producers: frozenset[bytes] = frozenset()
+        # By topic, ascending by id: who gets its keys while the time of the credential is.
+        self._readers: dict[str, tuple[tuple[Credential, Recipient], ...]] = {}
         self._live_of: tuple[Checkpoint | None, int] = (None, 0)
 
     def add(self, credential: Credential, digest: bytes) -> bool:
@@ -75,7 +77,7 @@ class Members:
         """By subject, those that are listed and have the demanded KEM; of two of one subject the later serial."""
         if self._live_of != (checkpoint, len(self._by_hash)):
             self._live_of = checkpoint, len(self._by_hash)
-            self._live, self._producers = {}, frozenset()
+            self._live, self._producers, self._readers = {}, frozenset(), {}
             if checkpoint is not None:
                 self._find_live(checkpoint)
         return self._live
@@ -112,10 +114,17 @@ class Members:
 
     def recipients(self, topic: str, checkpoint: Checkpoint | None, now: int) -> tuple[Recipient, ...]:
         """Who gets the topic's keys now, ascending by id. A producer that may consume is among them."""
-        made = []
-        for listed in self.live(checkpoint).values():
-            credential = listed.credential
-            history = credential.history_of(topic)
-            if (history is not None or credential.may(Role.KEEPER, topic)) and credential.covers_time(now):
-                made.append(Recipient(credential.keys, history))
-        return tuple(sorted(made, key=lambda one: one.keys.id))
+        live = self.live(checkpoint)
+        readers = self._readers.get(topic)
+        if readers is None:
+            found = ((one.credential, _recipient(one.credential, topic)) for one in live.values())
+            made = [(credential, reader) for credential, reader in found if reader is not None]
+            readers = self._readers[topic] = tuple(sorted(made, key=lambda pair: pair[1].keys.id))
+        return tuple(reader for credential, reader in readers if credential.covers_time(now))
+
+
+def _recipient(credential: Credential, topic: str) -> Recipient | None:
+    history = credential.history_of(topic)
+    if history is None and not credential.may(Role.KEEPER, topic):
+        return None
+    return Recipient(credential.keys, history)

@@ -81,6 +81,10 @@ class View(Fold):
         announced = self._chains.by_hash(digest)
         return None if announced is None else self._judged(announced)
 
+    def has_room(self, producer: bytes) -> bool:
+        """Whether a further announcement of it would be taken."""
+        return self._chains.has_room(producer)
+
     def regrants(self, kid: bytes) -> tuple[tuple[Regranted, Judged], ...]:
         """Those that count, each with the announcement that its key is checked against."""
         made = ((one, self._judge.regrant(one.regrant)) for one in self._watch.regrants(kid))

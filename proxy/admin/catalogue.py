@@ -143,6 +143,15 @@ FAMILIES: Final = (
         "When this node's credential expires, as Unix time. It must have another one by then.",
         min,
     ),
+    Family("kveil_checkpoint_number", _GAUGE, (), "Number of the newest checkpoint: it grows.", min),
+    Family("kveil_members", _GAUGE, (), "Members of the realm, as its authority has them."),
+    Family(
+        "kveil_identity_events_total",
+        _COUNTER,
+        ("event", "reason"),
+        "What this process of the authority or the keeper has done, by audit event; of ticket.refused with the reason, "
+        "of identity.alarm with the kind.",
+    ),
     Family("kveil_cpu_seconds_total", _COUNTER, (), "Processor time that was used."),
 )
 

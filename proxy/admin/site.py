@@ -28,6 +28,7 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 
 from kveil.proxy.admin.exposition import CONTENT_TYPE, exposition
+from kveil.proxy.admin.metrics import Samples
 from kveil.proxy.admin.overview import POINT_SECONDS
 from kveil.proxy.admin.page import page, parts
 from kveil.proxy.admin.readiness import Readiness
@@ -166,6 +167,41 @@ class AdminSite:
         if not _is_by_socket(request):
             return _not_here()
         return _answered(await self._control.change_level(await request.text()))
+
+
+class CommandSite:
+    """Serves `/livez`, `/readyz` and `/metrics` of a command that has no clients."""
+
+    def __init__(self, samples: Callable[[], Samples], trouble: Callable[[], str | None]) -> None:
+        self._samples = samples
+        self._trouble = trouble
+        app = web.Application(middlewares=[_guard])
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_END_SECONDS, handle_signals=False)
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Serve from now on."""
+        await self._runner.setup()
+        for sock in sockets:
+            await web.SockSite(self._runner, sock).start()
+
+    async def stop(self) -> None:
+        """Serve no more."""
+        await self._runner.cleanup()
+
+    async def _livez(self, _request: web.Request) -> web.Response:
+        return web.json_response({"alive": True})
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        reason = self._trouble()
+        control = {"ok": reason is None, **({} if reason is None else {"reason": reason})}
+        found = {"ready": reason is None, "checks": {"control": control}}
+        return web.json_response(found, status=200 if reason is None else 503)
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(body=exposition(self._samples()), headers={"Content-Type": CONTENT_TYPE})
 
 
 def _is_by_socket(request: web.Request) -> bool:

@@ -16,6 +16,7 @@ from kveil.proxy.context import Connection, Shared
 from kveil.proxy.credentials import Credentials
 
 if TYPE_CHECKING:
+    from kveil.proxy.identity.control import Control
     from kveil.proxy.keys.announced import AnnouncedKeys
 
 
@@ -96,17 +97,23 @@ class Survey:
 
 
 def _identity_gauges(keys: "AnnouncedKeys") -> dict[str, float]:
-    control = keys.control
+    found = {**control_samples(keys.control), "kveil_announcements_total": keys.announcements}
+    for found_kind in StreamAlarm:
+        found[sample_name("kveil_stream_alarms_total", kind=found_kind.name.lower())] = keys.streams.alarms[found_kind]
+    return found
+
+
+def control_samples(control: "Control") -> dict[str, float]:
+    """What a node knows of the control topic."""
     alarms = Counter(alarm.kind for alarm in control.alarms)
-    found: dict[str, float] = {"kveil_announcements_total": keys.announcements}
+    found: dict[str, float] = {}
     for outcome, count in control.outcomes.items():
         found[sample_name("kveil_control_records_total", outcome=outcome)] = count
     for kind in AlarmKind:
         found[sample_name("kveil_identity_alarms", kind=kind)] = alarms[kind]
-    for found_kind in StreamAlarm:
-        found[sample_name("kveil_stream_alarms_total", kind=found_kind.name.lower())] = keys.streams.alarms[found_kind]
     if (checkpoint := control.view.checkpoint) is not None:
         found["kveil_checkpoint_expiry_timestamp_seconds"] = checkpoint.expires
+        found["kveil_checkpoint_number"] = checkpoint.number
     if (listed := control.view.live().get(control.me)) is not None:
         found["kveil_credential_expiry_timestamp_seconds"] = listed.credential.expires
     return found

@@ -58,6 +58,7 @@ async def _run(settings: "Settings", store: "AuthorityStore", keys: "Identity", 
     import signal
 
     from kveil.proxy.log import get_logger
+    from kveil.proxy.net.command_port import command_port
 
     log = get_logger(__name__)
     stopping = asyncio.Event()
@@ -67,7 +68,8 @@ async def _run(settings: "Settings", store: "AuthorityStore", keys: "Identity", 
     async def serve(at_work: "AuthorityAtWork", _: object) -> None:
         state = store.load(keys)
         log.info("authority_running", realm=state.realm, fingerprint=keys.id.hex(), members=len(state.members))
-        await at_work.run(stopping, _ask if approve else None)
+        async with command_port(settings, at_work.samples, lambda: at_work.trouble):
+            await at_work.run(stopping, _ask if approve else None)
         log.info("stopped")
 
     await authority_work.at_topic(settings, store, keys, serve)

@@ -13,8 +13,8 @@ from kveil.proxy.cli.telling import tell, warn
 if TYPE_CHECKING:
     from kveil.proxy.config import Settings
     from kveil.proxy.identity.enrolling import Enrolled
+    from kveil.proxy.identity.identity_file import Protection
     from kveil.proxy.net.enrolment import Whom
-    from kveil.proxy.secret import Secret
 
 app = command_app()
 
@@ -60,7 +60,7 @@ def enroll(
     from kveil.proxy.identity.errors import IdentityError
     from kveil.proxy.net.enrolment import check_not_enrolled, enrol
 
-    directory, secret = identities.node_place(identity, passphrase, config)
+    directory, protection = identities.node_place(identity, passphrase, config)
     check_not_enrolled(directory)
     if (ticket is None) == (authority is None):
         raise IdentityError("give a ticket's FILE, or --authority with the authority's fingerprint")
@@ -70,7 +70,7 @@ def enroll(
     log_audit()
     whom = asyncio.run(_whom(settings, ticket, authority))
     if out is not None:
-        asyncio.run(_write_keys(settings, directory, secret, whom, out))
+        asyncio.run(_write_keys(settings, directory, protection, whom, out))
         warn(f"Wrote {out}. Once the grant is published, run this again without --out.", as_json=as_json)
         return
 
@@ -78,7 +78,7 @@ def enroll(
         if authority is not None:
             warn(f"fingerprint of this host, for the authority: {identities.fingerprint(subject)}", as_json=True)
 
-    enrolled = asyncio.run(enrol(settings, directory, secret, whom, name=name, seconds=wait, tell=asked))
+    enrolled = asyncio.run(enrol(settings, directory, protection, whom, name=name, seconds=wait, tell=asked))
     _tell(whom, enrolled, directory, as_json=as_json)
 
 
@@ -95,12 +95,12 @@ async def _whom(settings: "Settings", ticket: Path | None, authority: str | None
     return Whom(found.realm, found.authority, found.checkpoint, found)
 
 
-async def _write_keys(settings: "Settings", directory: Path, secret: "Secret | None", whom: "Whom", out: Path) -> None:
+async def _write_keys(settings: "Settings", directory: Path, protection: "Protection", whom: "Whom", out: Path) -> None:
     from kveil.proxy.identity.enrolling import authority_keys
     from kveil.proxy.net.enrolment import identity_for, own_record, read_view
 
     reader = await read_view(settings, whom)
-    node = identity_for(directory, secret, authority_keys(reader.view))
+    node = identity_for(directory, protection, authority_keys(reader.view))
     identities.write_records(out, whom.realm, [own_record(node, whom.realm)])
 
 

@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from kveil.protocol.identity.credential import Grant
     from kveil.protocol.identity.signing import Signed
+    from kveil.proxy.identity.identity_file import Protection
     from kveil.proxy.secret import Secret
 
 _MOST_FILE_BYTES: Final = 64 * 1024 * 1024
@@ -55,15 +56,22 @@ def node_directory(given: Path | None, config: Path | None) -> Path:
     return load_key_settings(config).identity.path if given is None else given
 
 
-def node_place(given: Path | None, reference: str | None, config: Path | None) -> "tuple[Path, Secret | None]":
-    """The node's directory and passphrase, by the options or as `kveil run` has them. Raises ConfigError."""
+def node_place(given: Path | None, reference: str | None, config: Path | None) -> "tuple[Path, Protection]":
+    """The node's directory and what its keys take, by the options or as `kveil run` has them.
+
+    :raises ConfigError: the configuration can't be used.
+    :raises IdentityError: two things are to protect the keys, or one isn't there.
+    """
     from kveil.proxy.config import load_key_settings
+    from kveil.proxy.identity.errors import IdentityError
+    from kveil.proxy.identity.node import protection_of
 
     settings = load_key_settings(config).identity
-    own = settings.passphrase
-    if reference is not None:
-        return given or settings.path, passphrase_of(reference)
-    return given or settings.path, None if own is None else own.read()
+    if reference is None:
+        return given or settings.path, protection_of(settings)
+    if settings.pkcs11 is not None:
+        raise IdentityError("private keys are protected by --passphrase or by identity.pkcs11: leave one of them out")
+    return given or settings.path, passphrase_of(reference)
 
 
 def passphrase_of(reference: str | None) -> "Secret | None":

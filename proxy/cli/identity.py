@@ -21,7 +21,7 @@ def show(
     config: options.ConfigFile = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show this host's fingerprint, and whom it believes. Needs neither the cluster nor the passphrase."""
+    """Show this host's fingerprint, and whom it believes. Needs neither the cluster, passphrase nor token."""
     shown = _shown(identities.node_directory(identity_directory, config))
     lines = [f"{shown['directory']}", f"fingerprint: {identities.fingerprint(bytes.fromhex(shown['fingerprint']))}"]
     if shown["realm"] is None:
@@ -36,13 +36,15 @@ def show(
 
 
 def _shown(directory: Path) -> dict[str, Any]:
-    from kveil.proxy.identity.identity_file import is_protected, read_fingerprint
+    from kveil.proxy.identity.identity_file import protected_by, read_fingerprint
     from kveil.proxy.identity.node_files import NodeFiles
 
+    protection = protected_by(directory)
     shown: dict[str, Any] = {
         "directory": str(directory),
         "fingerprint": read_fingerprint(directory).hex(),
-        "passphrase": is_protected(directory),
+        "passphrase": protection == "passphrase",
+        "pkcs11": protection == "pkcs11",
         "realm": None,
         "authority": None,
         "checkpoint": None,

@@ -49,7 +49,9 @@ async def _run(settings: "Settings", control: "Control") -> None:
     import asyncio
     import signal
 
+    from kveil.proxy.admin.survey import control_samples
     from kveil.proxy.log import get_logger
+    from kveil.proxy.net.command_port import command_port
     from kveil.proxy.net.keeping import keep
 
     stopping = asyncio.Event()
@@ -57,8 +59,22 @@ async def _run(settings: "Settings", control: "Control") -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     log = get_logger(__name__)
     log.info("keeper_running", realm=control.view.realm, fingerprint=control.me.hex())
-    await keep(settings, control, stopping, _log)
+    async with command_port(settings, lambda: control_samples(control), lambda: _trouble(control)):
+        await keep(settings, control, stopping, _log)
     log.info("stopped")
+
+
+def _trouble(control: "Control") -> str | None:
+    """Why nothing can be handed on, None if it can."""
+    from kveil.proxy.keys.errors import KeyDenied
+
+    if not control.is_read:
+        return "the control topic wasn't read yet"
+    try:
+        control.own_credential()
+    except KeyDenied as error:
+        return str(error)
+    return control.opening_stop()
 
 
 def _log(what: int | str) -> None:

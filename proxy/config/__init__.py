@@ -28,7 +28,7 @@ from kveil.proxy.config.choices import (
     Timestamps,
 )
 from kveil.proxy.config.errors import ConfigError, Problem
-from kveil.proxy.config.identity import Identity
+from kveil.proxy.config.identity import Identity, IdentityToken
 from kveil.proxy.config.keys import Keys
 from kveil.proxy.config.layers import Override
 from kveil.proxy.config.listeners import Listener, ListenerSasl, ListenerTls
@@ -70,6 +70,7 @@ __all__ = [
     "ForwardProxy",
     "HostPort",
     "Identity",
+    "IdentityToken",
     "KeyName",
     "KeyPer",
     "KeyService",

@@ -10,7 +10,7 @@ from kveil.proxy.config.models import Settings
 
 # Keys, with all that is below them, that are taken up by a reload. docs/configuration.md tells of them.
 MAY_CHANGE: Final = re.compile(
-    r"(topics|presets|skip|keys|upstream\.(tls|sasl|proxy|proxy_password)|listeners\[\d+\]\.(tls|sasl)\.\w+|log\.level|"
+    r"(topics|presets|skip|keys|upstream\.(tls|sasl|own_sasl|proxy|proxy_password)|listeners\[\d+\]\.(tls|sasl)\.\w+|log\.level|"
     r"limits\.(frame_bytes|connect_timeout_seconds|login_seconds|drain_seconds|topic_settings_seconds|epoch_key_hours|"
     r"opened_keys|refused_key_seconds))(?!\w)"
 )

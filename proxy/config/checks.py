@@ -61,13 +61,14 @@ def _check_certificates(upstream: Upstream) -> Iterator[Problem]:
 
 
 def _check_token_roots(upstream: Upstream) -> Iterator[Problem]:
-    if upstream.sasl is None or upstream.sasl.ca is None:
+    login = upstream.own_login
+    if login is None or login.ca is None:
         return
     try:
-        client_context(UpstreamTls(ca=upstream.sasl.ca))
+        client_context(UpstreamTls(ca=login.ca))
     except OSError as error:
-        text = f"{upstream.sasl.ca} holds no usable PEM certificate ({reason_of(error)})"
-        yield Problem(path="upstream.sasl.ca", text=text)
+        text = f"{login.ca} holds no usable PEM certificate ({reason_of(error)})"
+        yield Problem(path=f"upstream.{upstream.own_login_key}.ca", text=text)
 
 
 def _check_rules(topics: tuple[TopicRule, ...]) -> Iterator[Problem]:

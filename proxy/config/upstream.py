@@ -90,11 +90,31 @@ class Upstream(Section):
     """TLS to the cluster. `{}` trusts the system's roots; `null` is off. The host name is always checked."""
     sasl: Annotated[UpstreamSasl | None, none_if_passthrough] = None
     """Who logs in. `passthrough`: the client, whose login is passed on untouched. A map: the proxy itself."""
+    own_sasl: UpstreamSasl | None = None
+    """How the proxy itself logs in for its own topics, while its clients' logins are passed on. As `sasl`."""
     proxy: ProxyAddress | None = None
     """HTTP CONNECT or SOCKS5 proxy on the way to the cluster: `http://host:port` or `socks5://host:port`, with `user@`
     before the host where it wants a login. It resolves the brokers' names."""
     proxy_password: Reference | None = None
     """Reference to the password of that user."""
+
+    @field_validator("own_sasl")
+    @classmethod
+    def _belongs_to_passthrough(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get("sasl") is not None:
+            msg = "has no use where upstream.sasl says how the proxy logs in for everybody"
+            raise ValueError(msg)
+        return value
+
+    @property
+    def own_login(self) -> UpstreamSasl | None:
+        """What the proxy logs in with where no client's login can be passed on."""
+        return self.sasl or self.own_sasl
+
+    @property
+    def own_login_key(self) -> str:
+        """Under which key that stands."""
+        return "own_sasl" if self.sasl is None and self.own_sasl is not None else "sasl"
 
     @field_validator("proxy_password")
     @classmethod

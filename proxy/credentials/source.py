@@ -63,10 +63,16 @@ class Attempt:
 
 
 class Credentials:
-    """The proxy's own, one for the process. `now` is a monotonic clock; `seconds` is for a token endpoint's answer."""
+    """The proxy's own, one for the process. `now` is a monotonic clock; `seconds` is for a token endpoint's answer.
 
-    def __init__(self, sasl: UpstreamSasl, *, seconds: float, now: Callable[[], float]) -> None:
+    `key` is the key of the configuration where they stand.
+    """
+
+    def __init__(
+        self, sasl: UpstreamSasl, *, seconds: float, now: Callable[[], float], key: str = "upstream.sasl"
+    ) -> None:
         self._sasl = sasl
+        self._key = key
         self._now = now
         self._refusals = Refusals()
         self._proven = b""
@@ -130,7 +136,7 @@ class Credentials:
             return _Material(parts=(), hidden=(), identity=b"aws")
         names = ("client_id", "client_secret") if sasl.mechanism.has_token else ("username", "password")
         refs = [getattr(sasl, name) for name in names]
-        parts = tuple(map(_secret, names, refs))
+        parts = tuple(_secret(f"{self._key}.{name}", ref) for name, ref in zip(names, refs, strict=True))
         hidden = tuple(part for part, ref in zip(parts, refs, strict=True) if isinstance(ref, SecretRef))
         digest = hashlib.sha256()
         for part in parts:
@@ -168,8 +174,8 @@ async def _no_token() -> Token:
     raise TokenUnavailable("the mechanism knows no tokens")
 
 
-def _secret(name: str, ref: SecretRef | PlainText) -> Secret:
+def _secret(key: str, ref: SecretRef | PlainText) -> Secret:
     try:
         return ref.read()
     except ValueError as error:
-        raise LoginFailed(f"upstream.sasl.{name}: {error}") from None
+        raise LoginFailed(f"{key}: {error}") from None

@@ -65,7 +65,7 @@ async def look_at_login(shared: Shared) -> list[Finding]:
 
 
 def _who(settings: Settings) -> str:
-    sasl = settings.upstream.sasl
+    sasl = settings.upstream.own_login
     if sasl is not None:
         return f"the {sasl.mechanism} user {sasl.username}" if sasl.username else f"a client of {sasl.mechanism}"
     tls = settings.upstream.tls
@@ -73,7 +73,7 @@ def _who(settings: Settings) -> str:
 
 
 def _login_remedy(settings: Settings) -> str:
-    sasl = settings.upstream.sasl
+    sasl = settings.upstream.own_login
     if sasl is None:
         return (
             "if the cluster wants a login, give --command-config a client's properties with one, or set upstream.sasl; "

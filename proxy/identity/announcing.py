@@ -151,6 +151,9 @@ class Announcer:
         listed = control.own_credential()
         if not listed.credential.may(Role.PRODUCE, topic):
             raise KeyDenied(f"{listed.credential.name} wasn't granted to produce to {topic}")
+        if not control.view.has_room(control.me):
+            msg = "this identity has announced as many keys as it can: enrol this host anew, in another directory"
+            raise KeyUnavailable(msg)
         recipients = control.view.recipients(topic, control.now)
         if not recipients:
             msg = f"nobody could ever read {topic}: have the authority grant it to a consumer, or to a keeper, first"

@@ -1,7 +1,7 @@
 """The control topic as its authority reads it: what stands there of its own, and who asks for what."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from kveil.protocol.identity.checkpoint import Ended
@@ -58,7 +58,7 @@ class AuthorityReader:
     def apply(self, offset: int, key: bytes | None, value: bytes | None) -> None:  # noqa: ARG002 - these are Kafka's
         """Take one record."""
         self._news = True
-        for applied in _all(self.view.apply(value)):
+        for applied in self.view.apply(value).all():
             self._take(applied)
         while self.view.to_keep is not None:
             self.view.keep(self.view.to_keep)  # the authority's own state is what counts here
@@ -163,10 +163,3 @@ class AuthorityReader:
             "were in use, or its keys were stolen. Nodes stop there. Find out which. If the keys were stolen, begin a "
             "new realm; else end the other copy, and `kveil authority checkpoint --all` goes on from this one"
         )
-
-
-def _all(applied: Applied) -> Iterator[Applied]:
-    """A record's outcome, and those of the records that had waited for it."""
-    yield applied
-    for released in applied.released:
-        yield from _all(released)

@@ -18,9 +18,14 @@ from typing import Final
 from kveil.protocol.identity.identity import Identity
 from kveil.proxy.identity.authority_state import AuthorityState, decode_state, encode_state
 from kveil.proxy.identity.errors import IdentityError
-from kveil.proxy.identity.identity_file import create_identity, has_identity, read_fingerprint, read_identity
+from kveil.proxy.identity.identity_file import (
+    Protection,
+    create_identity,
+    has_identity,
+    read_fingerprint,
+    read_identity,
+)
 from kveil.proxy.private_file import DIRECTORY_OWNER_ONLY, PrivateFile
-from kveil.proxy.secret import Secret
 
 AUTHORITY_KEYS: Final = "authority.json"
 _STATE: Final = "state.json"
@@ -34,7 +39,7 @@ class AuthorityStore:
         self.directory = directory
         self._file = PrivateFile(directory / _STATE, "authority's state", IdentityError)
 
-    def create(self, keys: Identity, state: AuthorityState, passphrase: Secret | None) -> None:
+    def create(self, keys: Identity, state: AuthorityState, protection: Protection) -> None:
         """A new authority. It never touches one that is there."""
         self.check_vacant()
         # The keys last: without them there is no authority, and this can be tried again.
@@ -43,7 +48,7 @@ class AuthorityStore:
         except OSError as error:
             raise IdentityError(f"{self.directory} can't be made: {error.strerror}") from None
         self._file.replace(encode_state(state))
-        if not create_identity(self.directory, keys, passphrase, AUTHORITY_KEYS):
+        if not create_identity(self.directory, keys, protection, AUTHORITY_KEYS):
             raise self._taken()
 
     def check_vacant(self) -> None:
@@ -61,9 +66,9 @@ class AuthorityStore:
         """The authority's id."""
         return read_fingerprint(self.directory, AUTHORITY_KEYS)
 
-    def keys(self, passphrase: Secret | None) -> Identity:
+    def keys(self, protection: Protection) -> Identity:
         """The authority's private keys."""
-        return read_identity(self.directory, passphrase, AUTHORITY_KEYS)
+        return read_identity(self.directory, protection, AUTHORITY_KEYS)
 
     def load(self, keys: Identity) -> AuthorityState:
         """The state, which these keys have signed."""

@@ -4,11 +4,11 @@ It is a topic's reader (`net.topic_log`). Nothing here waits but for the log, wh
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from kveil.protocol.identity import CONTROL_TOPIC
-from kveil.protocol.identity.alarms import Alarm
+from kveil.protocol.identity.alarms import Alarm, AlarmKind
 from kveil.protocol.identity.announcement import Announcement
 from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.checkpoint import Checkpoint
@@ -20,37 +20,21 @@ from kveil.protocol.identity.members import Listed, Standing
 from kveil.protocol.identity.record import IdentityRecord, Record
 from kveil.protocol.identity.regrant import Regrant
 from kveil.protocol.identity.view import View
-from kveil.proxy.admin.audit import audit
+from kveil.proxy.identity.control_log import ControlLog, KeyValue
 from kveil.proxy.identity.errors import IdentityError
 from kveil.proxy.identity.moments import moment
 from kveil.proxy.identity.node import Node
 from kveil.proxy.identity.node_files import CheckpointMark
+from kveil.proxy.identity.rereading import Rereading
+from kveil.proxy.identity.telling import Telling, in_words
 from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
 from kveil.proxy.log import get_logger, log_limited
 
-KeyValue = tuple[bytes, bytes | None]
-
-# Alarms are looked for among all that was read, so not after each record.
+# How late an alarm may be told that no record brings: a lease that ends, for one.
 ALARM_SECONDS: Final = 1.0
 # What may change who is believed, or what opens. The rest is for people, or for the authority.
 _COUNTING: Final = (IdentityRecord, Credential, Checkpoint, Announcement, Regrant)
 _log = get_logger(__name__)
-
-
-class ControlLog(Protocol):
-    """The control topic, as it is followed and written."""
-
-    async def append(self, records: Sequence[KeyValue]) -> None:
-        """Write, and return when the reader has met it there. Raises KeyUnavailable."""
-        ...
-
-    async def catch_up(self) -> None:
-        """Return when the reader has what stood on the topic at the call. Raises KeyUnavailable."""
-        ...
-
-    def read_again(self) -> None:
-        """Read from the topic's start once more, soon."""
-        ...
 
 
 class Control:
@@ -80,12 +64,15 @@ class Control:
         """Called when another one counts."""
         self._beacons: dict[tuple[bytes, bytes], Beacon] = {}
         self.outcomes: Counter[Outcome] = Counter()
-        self.alarms: tuple[Alarm, ...] = ()
+        self._telling = Telling()
+        self._rereading = Rereading()
+        self._is_missing = False
         self._told = 0
         self._trouble: str | None = None
         self._clock = clock
         self._unix_time = unix_time
-        self._alarms_at = float("-inf")
+        self._looked_at = float("-inf")
+        self._looked_after = -1
 
     @property
     def me(self) -> bytes:
@@ -97,6 +84,11 @@ class Control:
         """The time of day, in seconds since 1970."""
         return int(self._unix_time())
 
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """What is wrong with the topic now."""
+        return self._telling.alarms
+
     # What the topic says -----------------------------------------------------------------------------------------
 
     async def get_ready(self) -> None:
@@ -104,7 +96,7 @@ class Control:
 
     def apply(self, offset: int, key: bytes | None, value: bytes | None) -> None:  # noqa: ARG002 - these are Kafka's
         """Take one record."""
-        for applied in _all(self.view.apply(value)):
+        for applied in self.view.apply(value).all():
             self.outcomes[applied.outcome] += 1
             if applied.outcome is Outcome.TAKEN and _counts(applied):
                 self.changes += 1
@@ -120,13 +112,11 @@ class Control:
             self.changes += 1
         self.is_read = True
         self.view.reached_end()
-        if self.view.reread_wanted and self.log is not None:
-            self.view.reading_again()
-            self.log.read_again()
         beacons, self._beacons = self._beacons, {}
         for beacon in beacons.values():
             self.when_beacon(beacon)
-        self._look_for_alarms()
+        self.look()
+        self._read_again()
         if self._told != self.changes:
             self._told = self.changes
             self.when_changed()
@@ -152,18 +142,39 @@ class Control:
         self.when_checkpoint()
         _log.info("checkpoint", number=kept.number, hash=kept.hash.hex())
 
-    def _look_for_alarms(self) -> None:
+    def look(self) -> None:
+        """Tell what is wrong now. It is to be called as time passes, too: what ends by itself ends without a record."""
         now = self._clock()
-        if now - self._alarms_at < ALARM_SECONDS:
+        if self._looked_after == self.changes and now - self._looked_at < ALARM_SECONDS:
             return
-        self._alarms_at = now
-        before = {(alarm.kind, alarm.about) for alarm in self.alarms}
-        self.alarms = self.view.alarms(self.now)
-        for kind, about, detail in self.alarms:
-            if (kind, about) not in before:
-                before.add((kind, about))
-                _log.error("identity_alarm", kind=kind, about=about.hex(), reason=detail)
-                audit("identity.alarm", self.name_of(about), kind=kind, about=about.hex(), reason=detail)
+        self._looked_at, self._looked_after = now, self.changes
+        self._telling.tell(self.view.alarms(self.now), self.name_of)
+        if self.is_read and self.view.checkpoint is not None:
+            self._tell_standing()
+
+    def _tell_standing(self) -> None:
+        try:
+            self.own_credential()
+        except KeyDenied as error:
+            self._telling.tell_refusal(self.view.standing(self.me, self.now), str(error))
+        else:
+            self._telling.tell_refusal(None, "")
+
+    def note_missing(self) -> None:
+        """Something is in use that should stand on the topic, and wasn't read there."""
+        self._is_missing = True
+
+    def _read_again(self) -> None:
+        if self.log is None:
+            return
+        if self.view.reread_wanted:
+            self.view.reading_again()
+            self.log.read_again()
+        withheld = next((alarm.detail for alarm in self.alarms if alarm.kind is AlarmKind.WITHHELD), None)
+        if (withheld is not None or self._is_missing) and self._rereading.is_due(self._clock()):
+            self._is_missing = False
+            _log.info("control_topic_read_again", reason=withheld or "a key is in use that wasn't announced there")
+            self.log.read_again()
 
     # What is believed --------------------------------------------------------------------------------------------
 
@@ -172,15 +183,21 @@ class Control:
         listed = self.view.live().get(subject)
         return listed.credential.name if listed is not None else subject.hex() or self.view.realm
 
+    def unread(self) -> str | None:
+        """Why nothing is believed yet, None if the topic was read to its end."""
+        if self.is_read:
+            return None
+        return f"the control topic {CONTROL_TOPIC} wasn't read yet" + (f": {self.log.last_trouble}" if self.log else "")
+
     def sealing_stop(self) -> str | None:
         """Why nothing may be sealed now, None if it may."""
         alarm = self.view.sealing_stop(self.now)
-        return self._trouble if alarm is None else f"{alarm.kind}: {alarm.detail}"
+        return self._trouble if alarm is None else in_words(alarm)
 
     def opening_stop(self) -> str | None:
         """Why nothing may be opened that isn't open already, None if it may."""
         alarm = self.view.opening_stop()
-        return self._trouble if alarm is None else f"{alarm.kind}: {alarm.detail}"
+        return self._trouble if alarm is None else in_words(alarm)
 
     def own_credential(self) -> Listed:
         """The credential of this node, which counts now.
@@ -215,13 +232,6 @@ class Control:
         if self.log is None:
             raise KeyUnavailable(f"the control topic {CONTROL_TOPIC} is not followed here")
         return self.log
-
-
-def _all(applied: Applied) -> Iterator[Applied]:
-    """A record's outcome, and those of the records that had waited for it."""
-    yield applied
-    for released in applied.released:
-        yield from _all(released)
 
 
 def _counts(applied: Applied) -> bool:

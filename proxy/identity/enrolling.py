@@ -3,7 +3,7 @@
 Nothing here reads files, writes or waits: `net.enrolment` does.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -13,7 +13,7 @@ from kveil.protocol.identity.credential import Credential
 from kveil.protocol.identity.enrolment import Reason
 from kveil.protocol.identity.errors import IdentityError as ProtocolError
 from kveil.protocol.identity.errors import Malformed
-from kveil.protocol.identity.fold import Applied, Outcome
+from kveil.protocol.identity.fold import Outcome
 from kveil.protocol.identity.identity import PublicKeys, format_fingerprint
 from kveil.protocol.identity.marks import Kept
 from kveil.protocol.identity.members import Standing
@@ -23,6 +23,7 @@ from kveil.protocol.identity.ticket import Ticket
 from kveil.protocol.identity.view import View
 from kveil.proxy.identity.errors import IdentityError
 from kveil.proxy.identity.moments import moment
+from kveil.proxy.identity.telling import in_words
 
 _SIGNED_PARTS: Final = 4
 _AGAIN: Final = "ask for a new ticket"
@@ -63,7 +64,7 @@ class NodeReader:
 
     def apply(self, offset: int, key: bytes | None, value: bytes | None) -> None:  # noqa: ARG002 - these are Kafka's
         """Take one record."""
-        for applied in _all(self.view.apply(value)):
+        for applied in self.view.apply(value).all():
             self.refused += applied.outcome is Outcome.REFUSED
             if applied.outcome is Outcome.TAKEN and isinstance(applied.record, Record):
                 self._take(applied.record)
@@ -136,7 +137,7 @@ def read_ticket(text: str, now: int) -> Ticket:
 def authority_keys(view: View) -> PublicKeys:
     """The authority's keys, once the topic was read to its end. Raises IdentityError."""
     if (alarm := view.opening_stop()) is not None:
-        raise IdentityError(_stopped(alarm.kind, alarm.detail))
+        raise IdentityError(in_words(alarm))
     if view.authority_keys is None:
         raise IdentityError(
             f"the topic doesn't have the keys of the authority {format_fingerprint(view.authority)} of realm "
@@ -148,7 +149,7 @@ def authority_keys(view: View) -> PublicKeys:
 def outcome(view: View, me: bytes, ticket_id: bytes | None, now: int) -> Enrolled | None:
     """What came of it by now: None if nothing yet. Raises IdentityError if nothing will."""
     if (alarm := view.opening_stop()) is not None:
-        raise IdentityError(_stopped(alarm.kind, alarm.detail))
+        raise IdentityError(in_words(alarm))
     standing, listed, kept = view.standing(me, now), view.live().get(me), view.kept
     if listed is not None and kept is not None:
         if standing is Standing.LIVE:
@@ -198,20 +199,3 @@ def silence(me: bytes, refused: int, *, by_ticket: bool, seconds: float) -> str:
         f"  kveil authority grant '{format_fingerprint(me)}' --role … --topics …\n"
         f"and then this command again, with the same options, finds the credential.{garbage}"
     )
-
-
-def _stopped(kind: str, detail: str) -> str:
-    way_out = (
-        "the cluster shows older records than those that the ticket or this host knows, or it is another cluster; or "
-        "the authority has not published since: run `kveil authority checkpoint`"
-        if kind == "rollback"
-        else "two copies of the authority were in use, or its keys were stolen: ask whoever runs it"
-    )
-    return f"{kind}: {detail}: {way_out}"
-
-
-def _all(applied: Applied) -> Iterator[Applied]:
-    """A record's outcome, and those of the records that had waited for it."""
-    yield applied
-    for released in applied.released:
-        yield from _all(released)

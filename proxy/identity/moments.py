@@ -1,11 +1,5 @@
 """Points in time as people read them."""
 
-from datetime import UTC, datetime
+from kveil.protocol.identity.moments import moment
 
-
-def moment(seconds: int) -> str:
-    """Seconds since 1970, in UTC, to the second."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        return f"{seconds} s after 1970"
+__all__ = ["moment"]

@@ -87,19 +87,19 @@ class NodeFiles:
     def membership(self) -> Membership:
         """Whom the node belongs to."""
         content = self._read("membership.json", "`kveil enroll` makes it")
-        return Membership(_text(content, "realm"), _binary(content, "authority", _HASH_LENGTH))
+        path = self.directory / "membership.json"
+        return Membership(_text(content, "realm", path), _binary(content, "authority", _HASH_LENGTH, path))
 
     def mark(self) -> CheckpointMark:
         """The newest checkpoint that was seen."""
         content = self._read(
             "checkpoint.json",
-            "without it old records can't be told from new ones. Restore it, or enrol as a new identity: move "
-            f"{self.directory} away, run `kveil enroll` with a new ticket, and have the old identity revoked",
+            f"without it old records can't be told from new ones. {_way_out(self.directory / 'checkpoint.json')}",
         )
         number = content.get("number")
         if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-            raise IdentityError(f"{self.directory / 'checkpoint.json'} is damaged: it has no number")
-        return CheckpointMark(number, _binary(content, "hash", _HASH_LENGTH))
+            raise _damaged(self.directory / "checkpoint.json", "it has no number")
+        return CheckpointMark(number, _binary(content, "hash", _HASH_LENGTH, self.directory / "checkpoint.json"))
 
     def keep_mark(self, mark: CheckpointMark) -> None:
         """Remember a newer checkpoint. An older one than another process has kept meanwhile changes nothing."""
@@ -177,15 +177,13 @@ class ChainFile:
         content = _decode(data, self._file.path)
         try:
             return ChainEnd(
-                chain=_binary(content, "chain", _CHAIN_LENGTH),
+                chain=_binary(content, "chain", _CHAIN_LENGTH, self.path),
                 sequence=int(content["sequence"]),
-                hash=_binary(content, "hash", _HASH_LENGTH),
+                hash=_binary(content, "hash", _HASH_LENGTH, self.path),
                 record=base64.b64decode(content["record"], validate=True),
             )
         except (KeyError, TypeError, ValueError, binascii.Error):
-            raise IdentityError(
-                f"{self._file.path} is damaged: remove it, and its chain of announcements ends here"
-            ) from None
+            raise _damaged(self.path, "its last announcement can't be read") from None
 
 
 def _mark_as_json(mark: CheckpointMark) -> dict[str, object]:
@@ -201,23 +199,37 @@ def _decode(data: bytes, path: Path) -> dict[str, Any]:
     with suppress(ValueError):
         content = json.loads(data)
     if not isinstance(content, dict):
-        raise IdentityError(f"{path} is damaged: it is no JSON object")
+        raise _damaged(path, "it is no JSON object")
     if content.get("version") != _VERSION:
-        raise IdentityError(f"{path} has version {content.get('version')!r}, and this program knows {_VERSION} only")
+        version = content.get("version")
+        raise _damaged(path, f"it has version {version!r}, and this program knows {_VERSION} only")
     return content
 
 
-def _text(content: dict[str, Any], name: str) -> str:
+def _text(content: dict[str, Any], name: str, path: Path) -> str:
     value = content.get(name)
     if not isinstance(value, str) or not value:
-        raise IdentityError(f"an identity file is damaged: it has no {name}")
+        raise _damaged(path, f"it has no {name}")
     return value
 
 
-def _binary(content: dict[str, Any], name: str, length: int) -> bytes:
+def _binary(content: dict[str, Any], name: str, length: int, path: Path) -> bytes:
     value = b""
     with suppress(ValueError):
-        value = bytes.fromhex(_text(content, name))
+        value = bytes.fromhex(_text(content, name, path))
     if len(value) != length:
-        raise IdentityError(f"an identity file is damaged: its {name} is no {length} bytes in hexadecimal")
+        raise _damaged(path, f"its {name} is no {length} bytes in hexadecimal")
     return value
+
+
+def _damaged(path: Path, why: str) -> IdentityError:
+    return IdentityError(f"{path} is damaged: {why}. {_way_out(path)}")
+
+
+def _way_out(path: Path) -> str:
+    if path.name.startswith("chain-"):
+        return "Remove it, and its chain of announcements ends here"
+    return (
+        f"Restore it, or enrol as a new identity: move {path.parent} away, run `kveil enroll` with a new ticket, and "
+        "have the old identity revoked"
+    )

@@ -12,7 +12,8 @@ from kveil.protocol.identity.record import encode_record
 from kveil.protocol.identity.regrant import regrant
 from kveil.protocol.identity.view import Verdict
 from kveil.proxy.admin.audit import audit
-from kveil.proxy.identity.control import Control, KeyValue
+from kveil.proxy.identity.control import Control
+from kveil.proxy.identity.control_log import KeyValue
 from kveil.proxy.identity.opening import find_epoch_key
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 from kveil.proxy.log import get_logger, log_limited

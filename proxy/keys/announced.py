@@ -149,8 +149,8 @@ class AnnouncedKeys:
 
     def trouble(self, *, seals: bool) -> str | None:
         """Why clients can't be served, None if they can."""
-        if not self.control.is_read:
-            return "the control topic wasn't read yet"
+        if (unread := self.control.unread()) is not None:
+            return unread
         stop = self.control.sealing_stop() if seals else self.control.opening_stop()
         if stop is None and seals:
             stop = self._broken
@@ -231,6 +231,9 @@ class AnnouncedKeys:
             self._broken = str(error)
             _log.error("identity_broken", reason=str(error))
             raise KeyUnavailable(str(error)) from None
+        except KeyUnavailable as error:  # its producers stand still meanwhile
+            log_limited(_log.warning, "epoch_key_not_announced", key=topic, topic=topic, reason=str(error))
+            raise
         except KeyDenied as error:
             self._denials.put(topic, error, self._clock())
             audit("key.refused", topic, key=str(rule.key), reason=str(error))
@@ -360,6 +363,8 @@ class AnnouncedKeys:
         topic, kid, block = place
         if not self.control.view.announcements(kid):
             await self.control.catch_up()
+            if not self.control.view.announcements(kid):
+                self.control.note_missing()
         named = str(KeyRef(block.provider, block.name))
         changes = self.control.changes
         try:

@@ -9,13 +9,14 @@ vouched for that may be such a retry:
                                                                        their way at once
 """
 
-import hashlib
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final, NamedTuple
 
+from kveil.protocol.envelope.crypto import KEY_LENGTH, Fingerprint
 from kveil.protocol.envelope.lane import Lane
 from kveil.protocol.envelope.position import Slot
 from kveil.protocol.identity.marks import Mark, Progress
@@ -35,6 +36,8 @@ RETRY_SECONDS: Final = 120.0
 """For how long clients retry by default: what one sent to a process before this one has ended by then."""
 
 _SEQUENCES: Final = 2**31
+
+_fingerprint = Fingerprint(os.urandom(KEY_LENGTH))
 
 Where = tuple[str | bytes, int, object]
 """A topic as the request has it, a partition, and how it is sealed: a topic that is made again has another id."""
@@ -248,5 +251,5 @@ class OwnLanes:
 
 
 def digest_of(batch: Buffer) -> bytes:
-    """By what a batch is known again."""
-    return hashlib.sha256(batch).digest()
+    """By what this process knows a batch again."""
+    return _fingerprint(batch)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
@@ -16,6 +16,7 @@ from kveil.protocol.identity.identity import Identity
 from kveil.protocol.identity.record import encode_record
 from kveil.protocol.identity.signing import Signed
 from kveil.proxy.admin.audit import audit
+from kveil.proxy.admin.metrics import sample_name
 from kveil.proxy.identity.authority import Approve, Authority, produces
 from kveil.proxy.identity.authority_reader import AuthorityReader
 from kveil.proxy.identity.authority_state import AuthorityState
@@ -24,7 +25,6 @@ from kveil.proxy.identity.errors import IdentityError
 from kveil.proxy.identity.owed import everything, owed
 from kveil.proxy.keys.errors import KeyUnavailable
 from kveil.proxy.log import get_logger, log_limited
-from kveil.proxy.net.control import explained
 from kveil.proxy.net.topic_log import TopicLog
 
 # How often the clock is looked at: for credentials, and for checkpoints.
@@ -78,6 +78,20 @@ class AuthorityAtWork:
         self._told: set[tuple[str, bytes]] = set()
         self._open: deque[Enrolment] = deque()
         self._arrived = asyncio.Event()
+        self._state: AuthorityState | None = None
+        self.trouble: str | None = "the control topic wasn't read yet"
+        """Why enrolments aren't answered and checkpoints aren't published; None if they are."""
+
+    def samples(self) -> dict[str, float]:
+        """What is known of the realm, for metrics."""
+        alarms = Counter(kind for kind, *_ in self._reader.view.alarms(int(time.time())) if kind not in _OWN_ALARMS)
+        found: dict[str, float] = {sample_name("kveil_identity_alarms", kind=kind): alarms[kind] for kind in AlarmKind}
+        if (state := self._state) is not None:
+            checkpoint = state.latest.checkpoint
+            found["kveil_members"] = len(state.members)
+            found["kveil_checkpoint_number"] = checkpoint.number
+            found["kveil_checkpoint_expiry_timestamp_seconds"] = checkpoint.expires
+        return found
 
     async def decide(
         self,
@@ -102,6 +116,7 @@ class AuthorityAtWork:
                     authority.skip()
 
             state, answers = decide(self._store, self._keys, decided, force=force)
+            self._state = state
             records = everything(self._keys, state) if all_again else owed(self._keys, state, self._reader)
             if publishes:
                 await self._publish([*answers, *records])
@@ -173,8 +188,10 @@ class AuthorityAtWork:
                 changed.clear()
                 try:
                     await self._step(answers=ask is None)
+                    self.trouble = None
                 except KeyUnavailable as error:
-                    log_limited(_log.warning, "control_topic_unusable", reason=explained(error))
+                    self.trouble = str(error)
+                    log_limited(_log.warning, "control_topic_unusable", reason=str(error))
                     await _first_of(stopping.wait(), asyncio.sleep(RETRY_SECONDS))
                     changed.set()
                 await _first_of(stopping.wait(), changed.wait(), asyncio.sleep(LOOK_SECONDS))
@@ -205,7 +222,7 @@ class AuthorityAtWork:
                 await self._answer(self._open[0], ask)
                 self._open.popleft()
             except KeyUnavailable as error:
-                log_limited(_log.warning, "control_topic_unusable", reason=explained(error))
+                log_limited(_log.warning, "control_topic_unusable", reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _answer(self, enrolment: Enrolment, ask: Ask | None) -> None:

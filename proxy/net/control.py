@@ -12,12 +12,10 @@ from kveil.proxy.admin.metrics import Metrics
 from kveil.proxy.budget import BufferBudget
 from kveil.proxy.config import Seal, Settings, TopicRule
 from kveil.proxy.context import Shared
-from kveil.proxy.errors import QuestionFailed
 from kveil.proxy.identity.errors import IdentityError
 from kveil.proxy.keys.errors import KeyUnavailable
 from kveil.proxy.keys.realm import Realm
 from kveil.proxy.keys.ring import KeyRing
-from kveil.proxy.net.own_client import OwnClient
 from kveil.proxy.net.own_topic import OwnTopic
 from kveil.proxy.net.topic_log import TopicLog, TopicReader
 from kveil.proxy.policy import Policy
@@ -26,23 +24,12 @@ from kveil.proxy.topics import SettingsCache, TopicNames
 NOT_THERE: Final = (
     f"there is no topic {CONTROL_TOPIC}: is this the realm's cluster? `kveil authority run` or `checkpoint` makes it"
 )
-_RIGHTS: Final = (
-    f". The login needs the ACLs Describe, Read and Write on the topic {CONTROL_TOPIC}; whoever makes it needs Create "
-    "too, or somebody makes it beforehand, with one partition and cleanup.policy=compact"
-)
 
 
 class ControlUnusable(IdentityError):
     """The control topic can't be read or written. The text says why, and the way out."""
 
     exit_code = 1
-
-
-class _ThereAlready(OwnTopic):
-    """A topic that this command isn't to make: on the wrong cluster it would wait for an answer for ever."""
-
-    async def _create(self, client: OwnClient, brokers: int) -> None:  # noqa: ARG002 - as its base has it
-        raise QuestionFailed(NOT_THERE)
 
 
 @asynccontextmanager
@@ -53,23 +40,17 @@ async def control_topic(settings: Settings, reader: TopicReader, *, make: bool =
 
     :raises ControlUnusable: it can't be read, or written.
     """
-    topic = OwnTopic(CONTROL_TOPIC) if make else _ThereAlready(CONTROL_TOPIC)
+    topic = OwnTopic(CONTROL_TOPIC, absent=None if make else NOT_THERE)
     log = TopicLog(_shared(settings), topic, reader)
     task = asyncio.get_running_loop().create_task(log.run())
     try:
         await log.catch_up()
         yield log
     except KeyUnavailable as error:
-        raise ControlUnusable(explained(error)) from None
+        raise ControlUnusable(str(error)) from None
     finally:
         task.cancel()
         await asyncio.wait([task])
-
-
-def explained(error: KeyUnavailable) -> str:
-    """What went wrong, with the way out where rights are missing."""
-    text = str(error)
-    return text + _RIGHTS if "authorization_failed" in text.lower() else text
 
 
 def _shared(settings: Settings) -> Shared:

@@ -18,10 +18,9 @@ from kveil.proxy.config import Settings
 from kveil.proxy.identity.authority_state import grants_to_json
 from kveil.proxy.identity.enrolling import Enrolled, NodeReader, RealmFinder, authority_keys, outcome, silence
 from kveil.proxy.identity.errors import IdentityError
-from kveil.proxy.identity.identity_file import create_identity, has_identity, read_identity
+from kveil.proxy.identity.identity_file import Protection, create_identity, has_identity, read_identity
 from kveil.proxy.identity.node_files import CheckpointMark, Membership, NodeFiles
 from kveil.proxy.net.control import ControlUnusable, control_topic
-from kveil.proxy.secret import Secret
 
 
 class Whom(NamedTuple):
@@ -53,7 +52,7 @@ async def find_realm(settings: Settings, authority: bytes) -> Whom:
 async def enrol(
     settings: Settings,
     directory: Path,
-    passphrase: Secret | None,
+    protection: Protection,
     whom: Whom,
     *,
     name: str | None = None,
@@ -70,7 +69,7 @@ async def enrol(
     reader.when_changed = changed.set
     async with control_topic(settings, reader) as log:
         keys = authority_keys(reader.view)
-        node = identity_for(directory, passphrase, keys)
+        node = identity_for(directory, protection, keys)
         ticket_id = None if whom.ticket is None else whom.ticket.key().id
         enrolled = outcome(reader.view, node.id, None, int(time.time()))
         if enrolled is None:
@@ -108,12 +107,12 @@ def check_not_enrolled(directory: Path) -> None:
         )
 
 
-def identity_for(directory: Path, passphrase: Secret | None, realm_keys: PublicKeys) -> Identity:
+def identity_for(directory: Path, protection: Protection, realm_keys: PublicKeys) -> Identity:
     """The node's identity, made of the realm's kind of keys if there is none. Raises IdentityError."""
     if not has_identity(directory):
         made = Identity.generate(suite=realm_keys.suite, sign_twice=realm_keys.signs_twice)
-        create_identity(directory, made, passphrase)
-    node = read_identity(directory, passphrase)
+        create_identity(directory, made, protection)
+    node = read_identity(directory, protection)
     if node.suite is not realm_keys.suite or node.public.signs_twice is not realm_keys.signs_twice:
         raise IdentityError(
             f"the identity in {directory} has other kinds of keys than the realm: move it away, and it is made anew"

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Final
 from kveil.protocol.envelope.key_topic import KEY_TOPIC
 from kveil.protocol.identity import CONTROL_TOPIC
 from kveil.proxy.context import Shared
+from kveil.proxy.identity.control import ALARM_SECONDS
 from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
 from kveil.proxy.keys.record_keys import RecordKeys
 from kveil.proxy.log import get_logger, log_limited
+from kveil.proxy.net.control import NOT_THERE
 from kveil.proxy.net.own_topic import OwnTopic
 from kveil.proxy.net.topic_log import TopicLog, TopicReader
 
@@ -37,7 +39,7 @@ async def following(shared: Shared, keys: RecordKeys) -> AsyncIterator[TopicLog]
 @asynccontextmanager
 async def following_control(shared: Shared, reader: TopicReader) -> AsyncIterator[TopicLog]:
     """Read the control topic, and go on reading, until the block ends."""
-    async with _following(TopicLog(shared, OwnTopic(CONTROL_TOPIC), reader)) as log:
+    async with _following(TopicLog(shared, OwnTopic(CONTROL_TOPIC, absent=NOT_THERE), reader)) as log:
         yield log
 
 
@@ -48,12 +50,14 @@ async def following_announced(shared: Shared, keys: "AnnouncedKeys") -> AsyncIte
         keys.control.log = log
         asked = asyncio.Event()
         keys.control.when_checkpoint = asked.set
-        task = asyncio.get_running_loop().create_task(_tell(keys, asked))
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(_tell(keys, asked)), loop.create_task(_look(keys))]
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await _tell_once(keys, last=True)
             keys.close()
 
@@ -66,6 +70,13 @@ async def _tell(keys: "AnnouncedKeys", asked: asyncio.Event) -> None:
                 await asked.wait()
         asked.clear()
         await _tell_once(keys)
+
+
+async def _look(keys: "AnnouncedKeys") -> None:
+    """Tell what is wrong with the topic, also while nothing is heard of it."""
+    while True:
+        await asyncio.sleep(ALARM_SECONDS)
+        keys.control.look()
 
 
 async def _tell_once(keys: "AnnouncedKeys", *, last: bool = False) -> None:

@@ -30,6 +30,7 @@ async def keep(
         control.log = log
         while not stopping.is_set():
             changed.clear()
+            control.look()
             try:
                 if made := await regrant_missing(control):
                     tell(made)

@@ -103,7 +103,7 @@ class OwnClient:
                 raise QuestionFailed("the cluster can't be reached or doesn't let the proxy in: see the log") from None
             raise QuestionFailed(
                 f"the cluster closed the connection at {API_TABLE[api_key].name}. If it wants a login, the "
-                "configuration needs upstream.sasl: a command has no client that logs in"
+                "configuration needs upstream.sasl, or upstream.own_sasl: here no client logs in"
             ) from None
         return decode_response(api_key, version, memoryview(answer))
 

@@ -28,6 +28,10 @@ _METADATA: Final = 9
 _FETCH: Final = 12
 _PRODUCE: Final = 12
 _REPLICAS: Final = 3
+_RIGHTS: Final = (
+    ". The login needs the ACLs Describe, Read and Write on the topic {}; whoever makes it needs Create too, or "
+    "somebody makes it beforehand, with one partition and cleanup.policy=compact"
+)
 
 KeyValue = tuple[bytes | None, bytes | None]
 
@@ -52,10 +56,11 @@ class OffsetOutOfRange(QuestionFailed):
 
 
 class OwnTopic:
-    """One such topic, on connections that whoever asks has."""
+    """One such topic, on connections that whoever asks has. Where nobody here is to make it, `absent` says so."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, absent: str | None = None) -> None:
         self.name = name
+        self._absent = absent
 
     async def find_leader(self, client: OwnClient) -> int:
         """Return the node that leads the topic, which is made if it isn't there.
@@ -70,15 +75,25 @@ class OwnTopic:
             raise NotThereYet("the topic was made just now")
         if topic.error_code == ErrorCode.LEADER_NOT_AVAILABLE:
             raise NotThereYet("the topic has no leader now")
-        _check(topic.error_code, "Metadata")
+        self._check(topic.error_code, "Metadata")
         if len(topic.partitions) != 1:
             raise QuestionFailed(f"it must have one partition, and has {len(topic.partitions)}")
         (partition,) = topic.partitions
-        _check(partition.error_code, "Metadata")
+        self._check(partition.error_code, "Metadata")
         await self._check_settings(client)
         return int(partition.leader_id)
 
+    def _check(self, error_code: Any, api: str) -> None:
+        """Raises QuestionFailed, with the way out where rights are missing."""
+        if not error_code:
+            return
+        text = f"the broker answered {api} with {error_code.name}"
+        is_denied = "authorization_failed" in error_code.name.lower()
+        raise QuestionFailed(text + _RIGHTS.format(self.name) if is_denied else text)
+
     async def _create(self, client: OwnClient, brokers: int) -> None:
+        if self._absent is not None:
+            raise QuestionFailed(self._absent)
         replicas = min(brokers, _REPLICAS)
         configs = {"cleanup.policy": "compact", "min.insync.replicas": "2" if replicas == _REPLICAS else "1"}
         topic = {
@@ -92,7 +107,7 @@ class OwnTopic:
         )
         result = _only(answer.topics, "CreateTopics")
         if result.error_code != ErrorCode.TOPIC_ALREADY_EXISTS:  # another proxy was faster
-            _check(result.error_code, "CreateTopics")
+            self._check(result.error_code, "CreateTopics")
 
     async def _check_settings(self, client: OwnClient) -> None:
         """Any other policy than compaction alone loses keys, and with them data."""
@@ -109,10 +124,10 @@ class OwnTopic:
         values = {"replica_id": -1, "isolation_level": 0, "topics": topics}
         answer = await client.ask(ApiKey.LIST_OFFSETS, values)
         found = _only(_only(answer.topics, "ListOffsets").partitions, "ListOffsets")
-        _check(found.error_code, "ListOffsets")
+        self._check(found.error_code, "ListOffsets")
         return int(found.offset)
 
-    async def fetch(self, client: OwnClient, position: int) -> Fetched:
+    async def fetch(self, client: OwnClient, position: int, *, wait_seconds: float = LONG_POLL_SECONDS) -> Fetched:
         """Return what stands at the position, as soon as something does, or nothing after a while."""
         partition = {
             "partition": 0,
@@ -124,7 +139,7 @@ class OwnTopic:
         }
         values = {
             "replica_id": -1,
-            "max_wait": round(LONG_POLL_SECONDS * 1000),
+            "max_wait": round(wait_seconds * 1000),
             "min_bytes": 1,
             "max_bytes": _FETCH_BYTES,
             "isolation_level": 0,
@@ -133,11 +148,11 @@ class OwnTopic:
             "topics": [{"topic": self.name, "partitions": [partition]}],
         }
         answer = await client.ask(ApiKey.FETCH, values, most=_FETCH)
-        _check(answer.error_code, "Fetch")
+        self._check(answer.error_code, "Fetch")
         found = _only(_only(answer.responses, "Fetch").partitions, "Fetch")
         if found.error_code == ErrorCode.OFFSET_OUT_OF_RANGE:
             raise OffsetOutOfRange("it doesn't have what was to be read next")
-        _check(found.error_code, "Fetch")
+        self._check(found.error_code, "Fetch")
         try:
             records = [record for record in records_of(found.records or b"") if record[0] >= position]
             behind = _behind(found.records or b"", position)
@@ -151,7 +166,7 @@ class OwnTopic:
         values = {"acks": -1, "timeout": _WRITE_MS, "topic_data": [{"name": self.name, "partition_data": [partition]}]}
         answer = await client.ask(ApiKey.PRODUCE, values, most=_PRODUCE)
         found = _only(_only(answer.responses, "Produce").partition_responses, "Produce")
-        _check(found.error_code, "Produce")
+        self._check(found.error_code, "Produce")
         return int(found.base_offset) + len(records)
 
 
@@ -181,8 +196,3 @@ def _only(items: Sequence[Any], api: str) -> Any:
     if len(items) != 1:
         raise QuestionFailed(f"the broker's answer to {api} leaves it out")
     return items[0]
-
-
-def _check(error_code: Any, api: str) -> None:
-    if error_code:
-        raise QuestionFailed(f"the broker answered {api} with {error_code.name}")

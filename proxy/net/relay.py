@@ -56,9 +56,10 @@ class Relay:
         self._frame_bytes = connection.shared.settings.limits.frame_bytes
         self._session = Session(connection)
         self._own_login: OwnLogin | None = None
-        if upstream.credentials is not None:
+        credentials = upstream.credentials_of(connection.principal)
+        if credentials is not None:
             seconds = connection.shared.settings.limits.connect_timeout_seconds
-            self._own_login = OwnLogin(self._session, self._flush, self._go_on, upstream.credentials, seconds)
+            self._own_login = OwnLogin(self._session, self._flush, self._go_on, credentials, seconds)
         self._questions = Questions(
             self._session, self._send_question, self._own_login.ready if self._own_login else None
         )

@@ -69,14 +69,16 @@ class TopicLog:
         self._reader = reader
         self._position = 0
         self._started = False
-        self._from_start = False
+        self._again: int | None = None
+        """How far the topic was read once more, while it is."""
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._writing = asyncio.Lock()
         self._looking = asyncio.Lock()
         self._next_look: asyncio.Task[None] | None = None
         self._writer: OwnClient | None = None
         self._writer_stack = AsyncExitStack()
-        self._last_trouble = "it was not read yet"
+        self.last_trouble = "the cluster hasn't answered yet"
+        """Why it wasn't read, where it wasn't."""
 
     async def run(self) -> None:
         """Follow the topic for ever. What goes wrong is logged, and tried again."""
@@ -85,7 +87,7 @@ class TopicLog:
                 try:
                     await self._follow()
                 except (KeyDenied, KeyUnavailable, QuestionFailed, ProtocolError, OSError) as error:
-                    self._last_trouble = str(error)
+                    self.last_trouble = str(error)
                     log_limited(
                         _log.warning,
                         "own_topic_unread",
@@ -111,13 +113,12 @@ class TopicLog:
                 self._started = True
                 self._wake()
             while True:
-                if self._from_start:
-                    self._from_start = False
-                    self._position = await self._topic.find_offset(client, EARLIEST)
                 try:
+                    if self._again is not None:
+                        await self._read_past(client)
                     await self._take(await self._topic.fetch(client, self._position))
                 except OffsetOutOfRange:
-                    await self._read_again(client)
+                    await self._begin_anew(client)
 
     async def _leader(self) -> int:
         async with own_client(self._shared) as client:
@@ -128,17 +129,33 @@ class TopicLog:
                     await asyncio.sleep(LEADER_RETRY_SECONDS)
             return await self._topic.find_leader(client)
 
+    async def _read_past(self, client: OwnClient) -> None:
+        """Read what stands before the position once more. What is new comes in between: somebody may wait for it."""
+        begin, end = await self._topic.find_offset(client, EARLIEST), self._position
+        while self._again is not None and (at := max(self._again, begin)) < end:
+            fetched = await self._topic.fetch(client, at, wait_seconds=0)
+            await self._apply(fetched)
+            if fetched.position == at:
+                break  # a broker that withholds it all the same
+            self._again = fetched.position
+            await self._take(await self._topic.fetch(client, self._position, wait_seconds=0))
+        self._again = None
+        self._reader.heard()
+
     async def _take(self, fetched: Fetched) -> None:
+        await self._apply(fetched)
+        self._position = fetched.position
+        if fetched.position >= fetched.end:
+            self._reader.heard()
+        self._wake()
+
+    async def _apply(self, fetched: Fetched) -> None:
         pause_at = time.monotonic() + _AT_ONCE_SECONDS
         for offset, key, value in fetched.records:
             self._reader.apply(offset, key, value)
             if time.monotonic() >= pause_at:
                 await asyncio.sleep(0)
                 pause_at = time.monotonic() + _AT_ONCE_SECONDS
-        self._position = fetched.position
-        if fetched.position >= fetched.end:
-            self._reader.heard()
-        self._wake()
 
     def _wake(self) -> None:
         """Let those go on who waited for what was read."""
@@ -149,10 +166,11 @@ class TopicLog:
             elif not reached.done():
                 reached.set_result(None)
 
-    async def _read_again(self, client: OwnClient) -> None:
+    async def _begin_anew(self, client: OwnClient) -> None:
         """The topic isn't the one that was read: what is known stays, it may be all that is left of it."""
         _log.error("own_topic_replaced", topic=self._topic.name, position=self._position)
         self._position = await self._topic.find_offset(client, EARLIEST)
+        self._again = None
 
     # What others wait for ----------------------------------------------------------------------------------------
 
@@ -165,7 +183,7 @@ class TopicLog:
 
     def read_again(self) -> None:
         """Read from the topic's start once more, soon: what is read twice says the same."""
-        self._from_start = True
+        self._again = 0
 
     async def catch_up(self) -> None:
         """Return when the reader has what stood on the topic at the call. Raises KeyUnavailable.
@@ -196,7 +214,7 @@ class TopicLog:
             async with asyncio.timeout(READ_SECONDS):
                 await reached
         except TimeoutError:
-            msg = f"the topic {self._topic.name} can't be read now: {self._last_trouble}"
+            msg = f"the topic {self._topic.name} can't be read now: {self.last_trouble}"
             raise KeyUnavailable(msg) from None
 
     async def _ask(self, question: Callable[[OwnClient], Awaitable[T]]) -> T:

@@ -11,6 +11,7 @@ from kveil.proxy.config import Settings, UpstreamSasl
 from kveil.proxy.config.checks import client_context
 from kveil.proxy.credentials import Credentials
 from kveil.proxy.net.leg import Leg
+from kveil.proxy.policy import OWN_PRINCIPAL
 
 if TYPE_CHECKING:
     from kveil.proxy.net.tunnel import Tunnel
@@ -23,6 +24,7 @@ class _Way(NamedTuple):
     tls: ssl.SSLContext | None
     tunnel: "Tunnel | None"
     sasl: UpstreamSasl | None
+    own_login: UpstreamSasl | None
 
 
 class Upstream:
@@ -37,16 +39,23 @@ class Upstream:
             None if upstream.tls is None else client_context(upstream.tls),
             None if upstream.proxy is None else _tunnel(settings),
             upstream.sasl,
+            upstream.own_login,
         )
-        self.credentials: Credentials | None = None
-        """What the proxy logs in with; None where its clients do."""
-        if upstream.sasl is not None:
-            self.credentials = Credentials(upstream.sasl, seconds=seconds, now=time.monotonic)
+        self.own_credentials: Credentials | None = None
+        """What the proxy logs in with for itself."""
+        if upstream.own_login is not None:
+            self.own_credentials = Credentials(
+                upstream.own_login, key=f"upstream.{upstream.own_login_key}", seconds=seconds, now=time.monotonic
+            )
+
+    def credentials_of(self, principal: str | None) -> Credentials | None:
+        """What the proxy logs in with, for a client of this name or for itself; None where the client does."""
+        return self.own_credentials if self.way.sasl is not None or principal == OWN_PRINCIPAL else None
 
     def take_over(self, fresh: "Upstream") -> None:
         """Connect as another one of the same cluster does, from now on. A login that is the same keeps its token."""
-        if fresh.way.sasl != self.way.sasl:
-            self.credentials = fresh.credentials
+        if fresh.way.own_login != self.way.own_login:
+            self.own_credentials = fresh.own_credentials
         self.way = fresh.way
 
     @property

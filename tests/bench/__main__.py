@@ -17,11 +17,15 @@ from tests.bench.alone import alone_round, sink_ways
 from tests.bench.cases import CASES, WARM_UP, Case, select, smaller
 from tests.bench.cluster import BenchCluster, bench_cluster
 from tests.bench.growth import growth_round
+from tests.bench.identities import identity_ways
+from tests.bench.identity_costs import costs_round
+from tests.bench.joining import enrol_round, many_keys_round
 from tests.bench.latency import end_to_end_round, latency_round
 from tests.bench.memory import ROOM, connections_round, load_round
 from tests.bench.picture import picture
 from tests.bench.report import as_json, write_docs
 from tests.bench.results import Results
+from tests.bench.revoking import revocation_round
 from tests.bench.rounds import throughput_round
 from tests.bench.startup import start_round
 from tests.bench.tables import print_tables
@@ -42,6 +46,11 @@ ROUND_OF: dict[str, Round] = {
     "workers": workers_round,
     "start": lambda case, _, bench, results: start_round(case, bench.direct, results),
     "growth": lambda case, _, __, results: growth_round(case, results),
+    "identities": throughput_round,
+    "identity-costs": lambda case, _, __, results: costs_round(case, results),
+    "enroll": lambda case, _, bench, results: enrol_round(case, bench, results),
+    "many-keys": lambda case, _, bench, results: many_keys_round(case, bench, results),
+    "revocation": lambda case, _, bench, results: revocation_round(case, bench, results),
 }
 """What a round of each kind of case does."""
 
@@ -52,6 +61,7 @@ WARM_UP_OF: dict[str, Round] = {
     **dict.fromkeys(ORDINARY, throughput_round),
     "alone": alone_round,
     "workers": workers_round,
+    "identities": throughput_round,
 }
 """What new processes do first, uncounted. Not where memory is measured: there it would count."""
 
@@ -59,12 +69,13 @@ WARM_UP_OF: dict[str, Round] = {
 def arguments(given: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="What sealing costs.")
-    parser.add_argument("--quick", action="store_true", help="fewer cases, less load: about three minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer cases, less load: about four minutes")
     parser.add_argument("--cases", default="", help="names or patterns, with commas: 1KiB-*,latency-200")
     parser.add_argument("--rounds", type=int, default=0, help=f"as each case has it, or {QUICK_ROUNDS} with --quick")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write a picture there")
-    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="renew performance.svg, .json and .md there")
+    renewed = "renew performance.svg, .json and .md there; with --cases, what they have of these cases"
+    parser.add_argument("--docs", type=Path, metavar="FOLDER", help=renewed)
     parser.add_argument("--list", action="store_true", help="name the cases, and measure nothing")
     parser.add_argument(
         "--proxy",
@@ -89,6 +100,7 @@ def stages(
     ordinary = [case for case in cases if case.kind in ORDINARY]
     yield plain_ways(bench, others), [case for case in ordinary if not case.tls]
     yield tls_ways(bench), [case for case in ordinary if case.tls]
+    yield identity_ways(bench), [case for case in cases if case.kind == "identities"]
     for case in cases:
         match case.kind:
             case "alone":
@@ -97,7 +109,7 @@ def stages(
                 yield plain_ways(bench, others, ROOM), [case]
             case "workers":
                 yield worker_ways(bench), [case]
-            case "start" | "growth":
+            case "start" | "growth" | "identity-costs" | "enroll" | "many-keys" | "revocation":
                 yield nullcontext([]), [case]
 
 
@@ -166,7 +178,7 @@ def main(given: Sequence[str]) -> int:
     if options.svg:
         options.svg.write_text(picture(results))
     if options.docs:
-        write_docs(options.docs, results, run)
+        write_docs(options.docs, results, run, cases=[case.name for case in cases] if options.cases else ())
     if failed:
         say(f"failed: {', '.join(case.name for case in failed)}")
     return 1 if failed else 0

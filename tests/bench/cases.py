@@ -15,6 +15,7 @@ END_TO_END = "end-to-end ms"
 MEMORY = "MB"
 EACH_PARTITION = "us/partition"
 TIMES = "times"
+MILLISECONDS = "ms"
 
 KEYS = 10_000
 """How many customers the keyed records are of."""
@@ -40,6 +41,8 @@ class Case:
     seconds: float = 0.0
     """By each way."""
     connections: int = 0
+    count: int = 0
+    """Of what is done again and again: keys to open, readers to revoke."""
     in_quick: bool = False
 
     @property
@@ -101,6 +104,12 @@ CASES = (
     Case(name="start", kind="start", in_quick=True),
     Case(name="workers-2", kind="workers", payload_bytes=400 * MB, in_quick=True),
     Case(name="growth", kind="growth", rounds=1, in_quick=True),
+    Case(name="identities-100B", kind="identities", rounds=3, record_bytes=100, payload_bytes=40 * MB, in_quick=True),
+    Case(name="identities-1KiB", kind="identities", rounds=3, payload_bytes=150 * MB, in_quick=True),
+    Case(name="identities-alone", kind="identity-costs", rounds=1, in_quick=True),
+    Case(name="identities-enroll", kind="enroll", rounds=3, in_quick=True),
+    Case(name="identities-1000-keys", kind="many-keys", rounds=_FEW, count=1_000, in_quick=True),
+    Case(name="identities-revoke", kind="revocation", rounds=1, count=100, in_quick=True),
 )
 
 WARM_UP = Case(name="warm-up", payload_bytes=40 * MB)
@@ -118,8 +127,12 @@ def select(patterns: Sequence[str], *, quick: bool) -> list[Case]:
 
 
 def smaller(case: Case, fraction: float) -> Case:
-    """The same case with less load. Connections stay as many, unless it is but tried out."""
-    connections = case.connections if fraction <= QUICK_FRACTION else max(int(case.connections / fraction), 1)
+    """The same case with less load. What has a number stays as many, unless it is but tried out."""
+    divisor = 1 if fraction <= QUICK_FRACTION else fraction
     return replace(
-        case, payload_bytes=int(case.payload_bytes / fraction), seconds=case.seconds / 2, connections=connections
+        case,
+        payload_bytes=int(case.payload_bytes / fraction),
+        seconds=case.seconds / 2,
+        connections=max(int(case.connections / divisor), 1) if case.connections else 0,
+        count=max(int(case.count / divisor), 1) if case.count else 0,
     )

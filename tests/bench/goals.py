@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.bench.cases import ACK, CPU, CPU_REQUEST, EACH_PARTITION, MEMORY, RATE, STORED, TIMES
+from tests.bench.cases import ACK, CPU, CPU_REQUEST, EACH_PARTITION, MEMORY, MILLISECONDS, RATE, STORED, TIMES
 from tests.bench.results import Key, Results, number
 from tests.bench.ways import DIRECT, FORWARDER, KVEIL
 
@@ -213,6 +213,20 @@ def _growth() -> list[Goal]:
     return goals
 
 
+def _identities() -> list[Goal]:
+    rows = (
+        ("announcement to 100 recipients, kB", "identities-alone", "announced to 100", "kB", 130),
+        ("announcement to 100 recipients, ms", "identities-alone", "announce to 100", MILLISECONDS, 50),
+        ("enroll to first sealed record, s", "identities-enroll", "enroll to first sealed record", "s", 3),
+        ("start of a reader of 1,000 keys, first record, s", "identities-1000-keys", "start to first record", "s", 2),
+        ("revoked to last batch, p99, s", "identities-revoke", "revoked to last batch, p99", "s", 1),
+    )
+    return [
+        Goal(row=row, case=case, operation=operation, metric=metric, limit=limit)
+        for row, case, operation, metric, limit in rows
+    ]
+
+
 GOALS: tuple[Goal, ...] = (
     *_both("CPU-s/GB, 1 KiB", "1KiB-none-plain", 1.5, 1.3),
     *_over_forwarder("CPU over the forwarder's, 1 KiB", "1KiB-none-plain", 1.6),
@@ -227,6 +241,7 @@ GOALS: tuple[Goal, ...] = (
     *_stored(),
     *_process(),
     *_growth(),
+    *_identities(),
 )
 """In the order in which they are printed."""
 

@@ -1,6 +1,7 @@
 """What a run leaves behind: JSON for machines, and the generated parts of docs/performance.md."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,17 @@ def as_json(results: Results, about: dict[str, Any]) -> str:
     return json.dumps({"about": about, "goals": goals, "results": results.as_json()}, indent=1) + "\n"
 
 
-def write_docs(folder: Path, results: Results, about: dict[str, Any]) -> None:
-    """Renew the picture, the samples, and the tables of the page, which must be there."""
+def write_docs(folder: Path, results: Results, about: dict[str, Any], *, cases: Sequence[str] = ()) -> None:
+    """Renew the picture, the samples, and the tables of the page, which must be there.
+
+    With `cases` only these were run, and the page keeps the others as its samples have them.
+    """
     page = folder / PAGE
+    if cases:
+        before = json.loads((folder / SAMPLES).read_text())
+        results = results.beside(Results.from_json(before["results"]))
+        later = [run for run in before["about"].get("later", ()) if not set(run["cases"]) <= set(cases)]
+        about = before["about"] | {"later": [*later, about | {"cases": list(cases)}]}
     text = page.read_text()
     begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
     page.write_text(f"{text[:begin]}\n{measured(results, about)}\n{text[end:]}")
@@ -44,9 +53,15 @@ def write_docs(folder: Path, results: Results, about: dict[str, Any]) -> None:
 def measured(results: Results, about: dict[str, Any]) -> str:
     """The generated part of the page."""
     goals, everything = markdown_tables(results)
+    runs = [f"{_in_words(about)}."]
+    runs += [f"In a run of their own: {', '.join(run['cases'])}. {_in_words(run)}." for run in about.get("later", ())]
+    told = "\n\n".join(runs)
+    return f"{told}\n\n### The goals\n\n{goals}\n\n### Everything\n\n{everything}\n"
+
+
+def _in_words(about: dict[str, Any]) -> str:
     load = ", ".join(f"{each:.1f}" for each in about["load_average_before"])
     cpus, gigabytes = about["cpus"], about["memory_bytes"] / 1e9
     machine = f"Python {about['python']}, {cpus} cores, {gigabytes:.0f} GB of memory, load before the run {load}"
     load_size = "a third of the usual load, " if about["quick"] else ""
-    how = f"{load_size}{about['rounds']}, {about['seconds'] / 60:.0f} minutes"
-    return f"{machine}; {how}.\n\n### The goals\n\n{goals}\n\n### Everything\n\n{everything}\n"
+    return f"{machine}; {load_size}{about['rounds']}, {about['seconds'] / 60:.0f} minutes"

@@ -22,6 +22,20 @@ class Results:
         """Take one sample."""
         self.samples.setdefault((case, operation, metric), {}).setdefault(way, []).append(value)
 
+    @classmethod
+    def from_json(cls, rows: Iterable[dict[str, Any]]) -> "Results":
+        """What `as_json` has made."""
+        made = cls()
+        for row in rows:
+            cells = {way: cell["samples"] for way, cell in row["ways"].items()}
+            made.samples[row["case"], row["operation"], row["metric"]] = cells
+        return made
+
+    def beside(self, older: "Results") -> "Results":
+        """These, and those of an older run whose cases were not run again."""
+        again = {key[0] for key in self.samples}
+        return Results({key: ways for key, ways in older.samples.items() if key[0] not in again} | self.samples)
+
     def median(self, key: Key, way: str) -> float | None:
         """The median of one cell, None if it is empty."""
         values = self.samples.get(key, {}).get(way)

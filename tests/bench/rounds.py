@@ -3,7 +3,7 @@
 import json
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -70,11 +70,13 @@ def _measure(operation: str, case: Case, way: Way, topic: str, results: Results)
 
 
 @contextmanager
-def topic_for(case: Case, way: str, bench: BenchCluster) -> Iterator[str]:
+def topic_for(
+    case: Case, way: str, bench: BenchCluster, *, config: Mapping[str, str | int] | None = None
+) -> Iterator[str]:
     """A topic of one round and way, deleted afterwards."""
     topic = f"{case.topic_stem}-{way}-{uuid.uuid4().hex[:8]}"
-    config = {"max.message.bytes": RECORD_MODE_LIMIT} if case.keys else {}
-    bench.cluster.create_topic(topic, PARTITIONS, config=config)
+    limit = {"max.message.bytes": RECORD_MODE_LIMIT} if case.keys else {}
+    bench.cluster.create_topic(topic, PARTITIONS, config={**limit, **(config or {})})
     try:
         yield topic
     finally:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.bench import __main__ as bench
-from tests.bench import growth, micro
+from tests.bench import growth, identity_costs, micro
 from tests.bench.cases import ACK, CASES, CPU, CPU_REQUEST, END_TO_END, MEMORY, RATE, STORED, Case, select
 from tests.bench.client import customers
 from tests.bench.goals import GOALS
+from tests.bench.identities import KEY_FILE, UNSIGNED
 from tests.bench.paced import Sender, _percentiles
 from tests.bench.report import PAGE
 from tests.bench.results import Results
@@ -20,7 +21,7 @@ from tests.bench.ways import DIRECT, FORWARDER, KVEIL, other_proxy
 DOCS = Path(__file__).parents[2] / "docs" / PAGE
 LOADS = (
     "100B-lz4-plain,record-1KiB,1KiB-none-tls,java-1KiB-none-plain,latency-1000,end-to-end-200,alone-1KiB,memory-load,"
-    "memory-connections,start"
+    "memory-connections,start,identities-1KiB,identities-enroll,identities-1000-keys,identities-revoke"
 )
 
 
@@ -34,7 +35,7 @@ def run(tmp_path_factory):
         [*command, "--json", folder / "bench.json", "--svg", folder / "bench.svg", "--docs", folder],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -79,6 +80,16 @@ class TestARun:
         assert rows["memory-load", "most memory", MEMORY][KVEIL]["median"] > 10
         assert rows["memory-connections", "connections", "opened"][KVEIL]["median"] == 25
         assert rows["memory-connections", "each connection", "kB"][KVEIL]["median"] > 0
+
+    def test_measures_identities_beside_a_key_file(self, run):
+        rows, _, _ = run
+        for operation in ("produce", "consume"):
+            assert set(rows["identities-1KiB", operation, CPU]) == {KEY_FILE, UNSIGNED, KVEIL}
+        whole = rows["identities-enroll", "enroll to first sealed record", "s"][KVEIL]["median"]
+        assert 0 < rows["identities-enroll", "enroll", "s"][KVEIL]["median"] < whole
+        steps = ("start to listening", "start to first record", "start to all records")
+        times = [rows["identities-1000-keys", step, "s"][KVEIL]["median"] for step in steps]
+        assert 0 < times[0] < times[1] <= times[2]
 
     def test_prints_both_tables(self, run):
         _, printed, _ = run
@@ -173,10 +184,18 @@ class TestGoals:
         missing = [
             goal.row
             for goal in GOALS
-            if kind_of(goal.case) not in {"growth", "workers"}  # which have tests of their own
+            if kind_of(goal.case) not in {"growth", "workers", "identity-costs"}  # which have tests of their own
             and (kind_of(goal.case), goal.operation, goal.metric) not in cells
         ]
         assert not missing
+
+    def test_are_of_cells_that_identities_alone_have(self, monkeypatch):
+        monkeypatch.setattr(identity_costs, "microseconds", lambda call: (call(), 7_000.0)[1])
+        results = Results()
+        identity_costs.costs_round(Case(name="identities-alone"), results)
+        assert {goal.key for goal in GOALS if goal.case == "identities-alone"} <= set(results.samples)
+        assert results.median(("identities-alone", "announce to 100", "ms"), KVEIL) == 7.0
+        assert results.median(("identities-alone", "seal a batch of 1 x 100 B, more for a place", "us"), KVEIL) == 0
 
     def test_are_of_cells_that_growth_has(self, monkeypatch):
         monkeypatch.setattr(growth, "microseconds", lambda call: 1.0)

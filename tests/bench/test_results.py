@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench.cases import CASES, CPU, RATE
+from tests.bench.cases import ACK, CASES, CPU, RATE
 from tests.bench.goals import GOALS, Goal, Verdict, goals_of, verdicts
 from tests.bench.picture import picture
-from tests.bench.report import BEGIN, END, PAGE, as_json, write_docs
+from tests.bench.report import BEGIN, END, PAGE, SAMPLES, as_json, write_docs
 from tests.bench.results import Results, number
 from tests.bench.ways import DIRECT, FORWARDER, KVEIL
 
@@ -130,6 +130,22 @@ class TestTheDocs:
         assert "a third of the usual load, 1 round of each case, 1 minutes" in text
         write_docs(tmp_path, results, ABOUT)
         assert page.read_text() == text
+
+    def test_keep_what_was_not_run_again(self, results, tmp_path):
+        (tmp_path / PAGE).write_text(f"{BEGIN}\n{END}\n")
+        results.add("latency-200", "acknowledge", ACK, KVEIL, 1.0)
+        write_docs(tmp_path, results, ABOUT)
+        before = json.loads((tmp_path / SAMPLES).read_text())["results"]
+        again = Results()
+        again.add("latency-200", "acknowledge", ACK, KVEIL, 77.0)
+        for _ in range(2):
+            write_docs(tmp_path, again, {**ABOUT, "python": "3.14"}, cases=["latency-200"])
+        *kept, renewed = json.loads((tmp_path / SAMPLES).read_text())["results"]
+        assert kept == before[:-1]
+        assert renewed["ways"][KVEIL]["samples"] == [77.0]
+        text = (tmp_path / PAGE).read_text()
+        assert text.count("In a run of their own: latency-200. Python 3.14") == 1
+        assert "Python 3.13, 2 cores" in text
 
     def test_have_their_picture_and_samples(self):
         ElementTree.fromstring((DOCS.parent / "performance.svg").read_text())

@@ -8,9 +8,10 @@ import pytest
 
 from kveil.proxy.config.limits import DRAIN_SECONDS
 from kveil.proxy.workers.supervisor import GRACE_SECONDS
+from tests.support.pages import ROOT, blocks
 from tests.support.processes import run
 
-UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
+UNITS = ROOT / "deploy" / "systemd"
 INSTALLED = "/opt/kveil/bin/kveil"
 MOST_EXPOSED = 15
 """Tenths, of `systemd-analyze security`."""
@@ -49,6 +50,23 @@ def copies(tmp_path: Path) -> Path:
 def test_systemd_finds_no_fault(copies: Path, name: str):
     done = run(["systemd-analyze", "verify", "--man=no", str(copies / name)])
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_drop_in_for_identities(copies: Path):
+    """Without a key file the service starts all the same: nothing is left that asks for one."""
+    (block,) = (block for block in blocks(ROOT / "docs" / "identities.md") if block.lines[0] == "[Service]")
+    folder = copies / "kveil.service.d"
+    folder.mkdir()
+    (folder / "override.conf").write_text(block.text)
+    done = run(["systemd-analyze", "verify", "--man=no", str(copies / "kveil.service")])
+    assert (done.returncode, done.stderr) == (0, "")
+    service = Unit("kveil.service")["Service"]
+    assert service["LoadCredential"].startswith("keys.json:")
+    assert "LoadCredential=" in block.lines
+    assert "UnsetEnvironment=KVEIL_KEYS__PATH" in block.lines
+    assert service["StateDirectory"] == "kveil"
+    typed = next(block.text for block in blocks(ROOT / "docs" / "identities.md") if "systemd-run" in block.text)
+    assert "-p DynamicUser=yes -p User=kveil -p StateDirectory=kveil " in typed
 
 
 def test_little_is_exposed(copies: Path, name: str):

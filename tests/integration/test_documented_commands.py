@@ -66,6 +66,8 @@ ELSEWHERE: dict[tuple[str, str], Reason | str] = {
     ("docs/install.md", r"(docker |docker-compose |cd deploy/compose|echo hello \| docker-compose)"): Reason.DOCKER,
     ("docs/install.md", r"kubectl "): Reason.KUBERNETES,
     ("docs/commands.md", r"kveil authority "): "test_identities_authority.py",
+    ("docs/identities.md", r"systemd-run "): Reason.MACHINE,
+    ("docs/identities.md", r"kafka-"): "test_identities_walk_through.py",
     ("docs/identities.md", r"kveil "): "test_identities_authority.py",
     ("docs/performance.md", r"make bench"): "tests/bench/test_bench.py",
     ("docs/keys.md", r"(vault|aws|gcloud|az|KEY=\$\(aws|for ROLE) ?"): Reason.CLOUD,
@@ -74,7 +76,20 @@ ELSEWHERE: dict[tuple[str, str], Reason | str] = {
 """By page and what the command begins with. A name without a folder is a test beside this one."""
 
 PROGRAMS = (
-    *("kveil", "make", "pip", "python3", "docker", "docker-compose", "kubectl", "systemctl", "editor", "install", "cp"),
+    *(
+        "kveil",
+        "make",
+        "pip",
+        "python3",
+        "docker",
+        "docker-compose",
+        "kubectl",
+        "systemctl",
+        "systemd-run",
+        "editor",
+        "install",
+        "cp",
+    ),
     *("curl", "export", "echo", "cd", "softhsm2-util", "pkcs11-tool", "az", r"kafka-[a-z-]+", r"[A-Z_]+=\S+"),
 )
 """What a line of a block without a language begins with, if it isn't what a program has said."""

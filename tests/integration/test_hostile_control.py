@@ -22,6 +22,7 @@ from kveil.protocol.identity.record import encode_record
 from kveil.protocol.identity.signing import RecordType, Signed, sign
 from kveil.protocol.kafka.record_batch import read_header
 from kveil.proxy.net.own_topic import plain_batch, records_of
+from tests.support.admin_port import admin_port
 from tests.support.hostile_broker import HIDDEN, HostileBroker, hostile_broker
 from tests.support.kafka import Cluster, kafka_cluster
 from tests.support.members import Members, Write, control_writer
@@ -89,14 +90,15 @@ class World:
         self.shop = self.members.join("shop", produces("*"), checkpoint=False)
         self.billing = self.members.join("billing", consumes("*"))
 
-    def run(self, node: Node) -> Member:
-        """The member's proxy, and its broker, which is honest to begin with."""
+    def run(self, node: Node, **more: object) -> Member:
+        """The member's proxy, and its broker, which is honest to begin with. `more` is of its configuration."""
         broker = self._stack.enter_context(hostile_broker(self.kafka.bootstrap))
         path = self.members.path(node)
         config = {
             "keys": {"provider": "identities"},
             "identity": {"path": str(path)},
             "limits": {"refused_key_seconds": 0.001},
+            **more,
         }
         keys = self.members.folder / "none.json"
         proxy = self._stack.enter_context(kveil_proxy(broker.address, keys=keys, config=config))
@@ -106,6 +108,12 @@ class World:
         name = f"orders-{uuid.uuid4().hex[:8]}"
         self.kafka.create_topic(name)
         return name
+
+    def announcements(self) -> list[bytes]:
+        """Those that stand on the control topic."""
+        with RawClient(self.kafka.bootstrap) as direct:
+            values = [value for _, _, value in records_of(direct.fetch(CONTROL).records)]
+        return [value for value in values if value is not None and is_announcement(value)]
 
     def stored(self, topic: str) -> bytes:
         with RawClient(self.kafka.bootstrap) as direct:
@@ -190,6 +198,24 @@ def test_freeze_the_checkpoint(world: World):
     shop.start_again()
     assert shop.send(topic) == 0
     assert billing.read(topic) == [*values, b"secret"]
+
+
+def test_freeze_everything(world: World):
+    """A cluster that says nothing any more: the end of the lease shows all the same, to people and to machines."""
+    with admin_port() as admin:
+        shop = world.run(world.shop, **admin.config)
+        assert shop.send(world.topic()) == 0
+        now = int(time.time())
+        world.members.checkpoint(created=now - 1000, expires=now - SKEW_SECONDS + 4)
+        wait_until(lambda: shop.checkpoints()[-1] == 2)
+        shop.broker.freeze()
+        shop.wait_for_alarm("freeze")
+        check = admin.get("/readyz").json["checks"]["keys: identities"]
+        assert "freeze: checkpoint 2 expired at" in check["reason"]
+        assert admin.metrics()["kveil_identity_alarms", "freeze"] == 1
+        done = kveil("health", "-c", str(shop.proxy.config_path))
+        assert done.returncode == 1
+        shop.broker.freeze(on=False)
 
 
 def test_fork_the_checkpoint(world: World):
@@ -392,7 +418,16 @@ LIES: list[Lie] = [
 def test_announcement_that_is_not_told(pair: tuple[World, Member, Member], lie: Lie):
     """What it announces doesn't open, retriably, and the log says why. The rest is served."""
     world, shop, billing = pair
-    billing.broker.control = lambda _, value: lie(value) if is_announcement(value) else value
+    known = set(world.announcements())
+    hidden: set[bytes] = set()
+
+    def told(_: bytes | None, value: bytes | None) -> bytes | None:
+        if not is_announcement(value) or value in known:
+            return value
+        hidden.add(value)
+        return lie(value)
+
+    billing.broker.control = told
     topic = world.topic()
     assert shop.send(topic) == 0
     assert billing.read(topic) == STORAGE_ERROR
@@ -402,7 +437,7 @@ def test_announcement_that_is_not_told(pair: tuple[World, Member, Member], lie: 
 
     wait_until(lambda: bool(missing()))
     assert "the control topic has no announcement of the key" in missing()[0]
-    billing.broker.be_honest()
+    billing.broker.control = lambda _, value: lie(value) if value in hidden else value
     good = world.topic()
     assert shop.send(good) == 0
     assert billing.read(good) == [b"secret"]
@@ -410,14 +445,35 @@ def test_announcement_that_is_not_told(pair: tuple[World, Member, Member], lie: 
 
 
 def test_announcement_that_is_told_at_last(world: World):
-    """A node that starts again reads all that an honest broker has."""
+    """A node that goes on reads the topic once more, and one that starts again does."""
     shop, billing, topic = world.run(world.shop), world.run(world.billing), world.topic()
     billing.broker.control = lambda _, value: HIDDEN if is_announcement(value) else value
     assert shop.send(topic) == 0
     assert billing.read(topic) == STORAGE_ERROR
     billing.broker.be_honest()
+    wait_until(lambda: billing.read(topic) == [b"secret"])
+    (why, *_) = billing.proxy.events("control_topic_read_again")
+    assert why["reason"] == "a key is in use that wasn't announced there"
     billing.start_again()
     assert billing.read(topic) == [b"secret"]
+
+
+def test_a_credential_that_is_told_at_last(world: World):
+    """Its checkpoint lists it: who hid it once gains nothing for long."""
+    shop, topic = world.run(world.shop), world.topic()
+    times = {"not_before": world.members.now - 300, "expires": world.members.now + DAY}
+    late = world.members.realm.node("late", consumes("*"), **times)
+    shop.withhold(late.credential)
+    world.members.publish(late.credential)
+    world.members.checkpoint()
+    shop.wait_for_alarm("withheld")
+    shop.broker.be_honest()
+
+    def has_it() -> bool:
+        assert shop.send(topic) == 0
+        return readers(shop)[-1] == 2
+
+    wait_until(has_it)
 
 
 def test_replay_stale_announcements(pair: tuple[World, Member, Member]):

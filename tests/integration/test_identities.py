@@ -1,6 +1,7 @@
 """Keys of identities, through proxies and a real broker: who joins and who is revoked while records flow."""
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -211,6 +212,7 @@ def test_a_checkpoint_that_is_held_back_stops_sealing(kafka: Cluster, members: M
         assert metrics["kveil_announcements_total",] >= 2
         assert metrics["kveil_control_records_total", "taken"] >= 7
         assert metrics["kveil_checkpoint_expiry_timestamp_seconds",] > time.time()
+        assert metrics["kveil_checkpoint_number",] == members.realm.kept[0]
 
 
 def test_what_was_not_granted_and_keepers_at_work(kafka: Cluster, members: Members, orders: str):
@@ -224,10 +226,16 @@ def test_what_was_not_granted_and_keepers_at_work(kafka: Cluster, members: Membe
         librdkafka_produce(shop.bootstrap, orders, [Record(value=b"1")])
         assert refusal(shop.bootstrap, orders) == KafkaError.TOPIC_AUTHORIZATION_FAILED, "it may produce only"
         reach = ["--identity", str(members.path(keeper)), "--upstream", kafka.bootstrap]
-        with Child([*KVEIL, "keeper", "run", *reach, "--log-format", "json"]) as vault:
+        admin = stack.enter_context(admin_port())
+        environment = {**os.environ, "KVEIL_ADMIN__ADDRESS": admin.config["admin"]["address"]}
+        with Child([*KVEIL, "keeper", "run", *reach, "--log-format", "json"], environment=environment) as vault:
             vault.errors.wait_for("keeper_running", SECONDS)
             late = members.join("late", consumes("orders*", history=History.ALL))
             vault.errors.wait_for('"regrants": 1', SECONDS)
+            metrics = admin.metrics()
+            assert metrics["kveil_identity_events_total", "key.regranted", ""] == 1
+            assert metrics["kveil_checkpoint_number",] == members.realm.kept[0]
+            assert admin.get("/readyz").json == {"ready": True, "checks": {"control": {"ok": True}}}
             vault.stop()
         proxy = stack.enter_context(proxy_of(kafka, members, late))
         assert [one.value for one in librdkafka_read(proxy.bootstrap, orders)] == [b"1"]

@@ -1,17 +1,21 @@
 """An authority and its nodes over a real cluster, as people use them: the commands, with a login over TLS."""
 
 import json
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 from confluent_kafka.admin import AdminClient
 
+from tests.support.admin_port import AdminPort, admin_port
 from tests.support.clients import Record, librdkafka_produce, librdkafka_read, numbered
 from tests.support.kafka import Cluster
+from tests.support.key_services.pkcs11 import Server as TokenServer
 from tests.support.processes import Child
 from tests.support.proxy import KVEIL, Proxy, kveil, kveil_proxy
 from tests.support.raw_client import RawClient
@@ -21,6 +25,7 @@ CONTROL_TOPIC = "_kveil.control"
 SECONDS = 30.0
 T = 1_700_000_000_000
 TOPIC_AUTHORIZATION_FAILED = 29
+WRONG_SETUP = 2
 
 
 class Place:
@@ -53,6 +58,18 @@ class Place:
     def enroll(self, node: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return kveil("enroll", *arguments, "--identity", str(self.folder / node), "-c", str(self.config))
 
+    def proxy_of(self, cluster: Cluster, node: str, direction: str) -> AbstractContextManager[Proxy]:
+        """The proxy of an enrolled node."""
+        upstream = yaml.safe_load(self.config.read_text())["upstream"]
+        return kveil_proxy(
+            cluster.bootstrap,
+            keys=self.folder / "none.json",
+            direction=direction,
+            tls=upstream["tls"],
+            to_cluster={"sasl": upstream["sasl"]},
+            config={"keys": {"provider": "identities"}, "identity": {"path": str(self.folder / node)}},
+        )
+
     def listed(self) -> dict[str, dict[str, object]]:
         done = self.authority("list", "--json", online=False)
         return {one["name"]: one for one in json.loads(done.stdout)["members"]}
@@ -67,10 +84,11 @@ class Place:
         return [one["name"] for one in json.loads(done.stdout)["readers"]]
 
     @contextmanager
-    def running(self, *arguments: str) -> Iterator[Child]:
+    def running(self, *arguments: str, admin: AdminPort | None = None) -> Iterator[Child]:
         """`authority run`, until it is told to stop."""
+        more = {} if admin is None else {"KVEIL_ADMIN__ADDRESS": admin.config["admin"]["address"]}
         where = ("--authority", str(self.folder / "authority"), "-c", str(self.config))
-        child = Child([*KVEIL, "authority", "run", *where, *arguments])
+        child = Child([*KVEIL, "authority", "run", *where, *arguments], environment={**os.environ, **more})
         try:
             child.errors.wait_for('"authority_running"', SECONDS)
             yield child
@@ -99,7 +117,7 @@ def test_the_walk_through(place: Place):
     """Tickets for a consumer and a producer, a grant, who can read, a revocation."""
     consumer = place.ticket("consumer", "--role", "consumer", "--topics", "demo-*", "--name", "reader")
     producer = place.ticket("producer", "--role", "producer", "--topics", "demo-*", "--name", "writer")
-    with place.running() as running:
+    with admin_port() as admin, place.running(admin=admin) as running:
         for node, ticket in (("c", consumer), ("p", producer)):
             done = place.enroll(node, str(ticket))
             assert done.returncode == 0, done.stderr
@@ -115,6 +133,11 @@ def test_the_walk_through(place: Place):
         assert "was used by another node before" in again.stderr
         running.errors.wait_for("io.kveil.identity.alarm", SECONDS)
         assert list(place.listed()) == ["writer"], "the first one may have been the thief"
+        metrics = admin.metrics()
+        assert metrics["kveil_identity_events_total", "ticket.redeemed", ""] == 2
+        assert metrics["kveil_identity_events_total", "ticket.refused", "used"] == 1
+        assert metrics["kveil_identity_events_total", "identity.alarm", "ticket-reused"] == 1
+        assert metrics["kveil_members",] == 1
 
         revoked = place.authority("revoke", "writer")
         assert revoked.returncode == 0, revoked.stderr
@@ -198,18 +221,7 @@ def test_clients_write_and_read_with_no_shared_key(place: Place, kafka_sasl: Clu
         def proxy(node: str, direction: str) -> Proxy:
             done = place.enroll(node, str(tickets[node]))
             assert done.returncode == 0, done.stderr
-            upstream = yaml.safe_load(place.config.read_text())["upstream"]
-            more = {"keys": {"provider": "identities"}, "identity": {"path": str(place.folder / node)}}
-            return stack.enter_context(
-                kveil_proxy(
-                    kafka_sasl.bootstrap,
-                    keys=place.folder / "none.json",
-                    direction=direction,
-                    tls=upstream["tls"],
-                    to_cluster={"sasl": upstream["sasl"]},
-                    config=more,
-                )
-            )
+            return stack.enter_context(place.proxy_of(kafka_sasl, node, direction))
 
         reader = proxy("c", "consume")
         sent = []
@@ -223,3 +235,67 @@ def test_clients_write_and_read_with_no_shared_key(place: Place, kafka_sasl: Clu
         late = proxy("late", "consume")
         with RawClient(late.bootstrap) as client:
             assert client.fetch(name).error == TOPIC_AUTHORIZATION_FAILED, "its history begins when it joined"
+
+
+def test_a_host_whose_keys_only_its_token_opens(place: Place, kafka_sasl: Cluster, topic: str, tmp_path: Path):
+    """Enrolled, at work, and copied to where the token isn't."""
+    name = f"demo-{topic}"
+    kafka_sasl.create_topic(name)
+    (tmp_path / "hsm").mkdir()
+    with ExitStack() as stack:
+        token = TokenServer(tmp_path / "hsm")
+        stack.callback(token.stop)
+        token.make_key("identity")
+        pkcs11 = {**token.keys_settings()["pkcs11"], "key": "identity"}
+        settings = yaml.safe_load(place.config.read_text())
+        place.config.write_text(yaml.safe_dump({**settings, "identity": {"pkcs11": pkcs11}}))
+
+        def proxy(node: str, direction: str, *, start: bool = True) -> Proxy:
+            more = {
+                "keys": {"provider": "identities"},
+                "identity": {"path": str(place.folder / node), "pkcs11": pkcs11},
+            }
+            settings_of = settings["upstream"]
+            return stack.enter_context(
+                kveil_proxy(
+                    kafka_sasl.bootstrap,
+                    keys=place.folder / "none.json",
+                    direction=direction,
+                    tls=settings_of["tls"],
+                    to_cluster={"sasl": settings_of["sasl"]},
+                    config=more,
+                    start=start,
+                )
+            )
+
+        tickets = {
+            node: place.ticket(node, "--role", role, "--topics", "demo-*", "--name", node)
+            for node, role in (("c", "consumer"), ("p", "producer"))
+        }
+        with place.running():
+            for node, ticket in tickets.items():
+                done = place.enroll(node, str(ticket))
+                assert done.returncode == 0, done.stderr
+                assert set(json.loads((place.folder / node / "identity.json").read_text())) == {
+                    "version",
+                    "id",
+                    "pkcs11",
+                    "sealed",
+                }
+        sent = [Record(value=f"{at}".encode(), key=b"k", timestamp=T) for at in range(5)]
+        reader = proxy("c", "consume")
+        librdkafka_produce(proxy("p", "produce").bootstrap, name, sent)
+        assert librdkafka_read(reader.bootstrap, name) == numbered(sent)
+        assert reader.stop() == 0
+
+        shutil.copytree(place.folder / "c", place.folder / "stolen")
+        assert place.fingerprint("stolen") == place.fingerprint("c"), "which takes no token"
+        token.pause()
+        stolen = proxy("stolen", "consume", start=False)
+        stolen.configure()
+        for command in ("check", "run"):
+            done = kveil(command, "--config", str(stolen.config_path))
+            assert done.returncode == WRONG_SETUP
+            assert "stolen/identity.json can't be opened: the pkcs11 module" in done.stderr
+            assert "Traceback" not in done.stderr
+        token.resume()

@@ -12,7 +12,7 @@ from kveil.proxy.keys.errors import KeyUnavailable
 from kveil.proxy.keys.keyfile import new_key_file
 from kveil.proxy.keys.keyfile_store import create_key_file
 from kveil.proxy.net.upstream import Upstream
-from kveil.proxy.policy import KeyRef
+from kveil.proxy.policy import OWN_PRINCIPAL, KeyRef
 from kveil.proxy.reload import ReloadRefused, change_level, make_fresh, put_in_place, read_again, tell_changed
 from kveil.proxy.reloader import Reloader
 from kveil.proxy.systemd import ServiceManager
@@ -110,16 +110,25 @@ class TestUpstream:
 
     def test_a_login_that_is_the_same_keeps_its_token(self, shared):
         used = self.upstream(shared, sasl=PASSWORD)
-        credentials = used.credentials
+        credentials = used.own_credentials
         used.take_over(self.upstream(shared, sasl=PASSWORD, tls={}))
-        assert used.credentials is credentials
+        assert used.own_credentials is credentials
         assert used.way.tls is not None
 
     def test_another_login_takes_its_place(self, shared):
         used = self.upstream(shared, sasl=PASSWORD)
-        credentials = used.credentials
+        credentials = used.own_credentials
         used.take_over(self.upstream(shared, sasl={**PASSWORD, "password": "env:PATH"}))
-        assert used.credentials is not credentials
+        assert used.own_credentials is not credentials
+
+    def test_who_logs_in(self, shared):
+        for_all = self.upstream(shared, sasl=PASSWORD)
+        assert for_all.credentials_of("alice") is for_all.credentials_of(OWN_PRINCIPAL) is not None
+        for_itself = self.upstream(shared, own_sasl=PASSWORD)
+        assert for_itself.credentials_of(None) is for_itself.credentials_of("alice") is None
+        assert for_itself.credentials_of(OWN_PRINCIPAL) is not None
+        for_itself.take_over(self.upstream(shared))
+        assert for_itself.credentials_of(OWN_PRINCIPAL) is None
 
 
 def test_nothing_is_kept_that_a_rule_has_asked_for(shared):

@@ -31,6 +31,7 @@ class Follower:
         self.is_cut_off = False
         self.loses_writes = False
         self.looks = 0
+        self.last_trouble = "not yet"
 
     async def append(self, records: Sequence[KeyValue]) -> None:
         """Write and read back."""

@@ -32,16 +32,17 @@ class Pkcs11Provider:
 
     id = registry.PKCS11
 
-    def __init__(self, settings: Pkcs11) -> None:
-        """Touches neither library nor token. Raises KeySetupError."""
+    def __init__(self, settings: Pkcs11, section: str = "keys.pkcs11") -> None:
+        """Touches neither library nor token. `section` is what errors call the settings. Raises KeySetupError."""
         self._settings = settings
+        self._section = section
         self._module: Module | None = None
         self._refused: Secret | None = None
         """The PIN that the token refused. It locks after a few tries, so this one isn't tried again."""
         try:
             self._read_pin()
         except ValueError as error:
-            msg = f"keys.pkcs11.pin: {error}"
+            msg = f"{self._section}.pin: {error}"
             raise KeySetupError(msg) from None
 
     @property
@@ -141,8 +142,8 @@ class Pkcs11Provider:
 
     def _why_refused(self) -> str:
         return (
-            f"{self.place} refused the PIN of keys.pkcs11.pin ({self._settings.pin}): it isn't tried again before it "
-            "changes, since a token locks after a few wrong ones"
+            f"{self.place} refused the PIN of {self._section}.pin ({self._settings.pin}): it isn't tried again "
+            "before it changes, since a token locks after a few wrong ones"
         )
 
     def _read_pin(self) -> Secret:

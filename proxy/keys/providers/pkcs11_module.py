@@ -106,7 +106,7 @@ class Module:
         if found:
             msg = f"the pkcs11 module {self._path} has {len(found)} tokens labelled {label}: give each another label"
         else:
-            msg = f"the pkcs11 module {self._path} has no token labelled {label}: see keys.pkcs11.token, and whether "
+            msg = f"the pkcs11 module {self._path} has no token labelled {label}: see pkcs11.token, and whether "
             msg += "it is plugged in or its HSM can be reached"
         # A library may have looked for its tokens only once.
         self.end()
@@ -131,7 +131,7 @@ class Module:
         except PKCS11Error as error:
             reason = str(error) or type(error).__name__
             msg = (
-                f"the pkcs11 module {self._path} can't be used ({reason}): keys.pkcs11.module must name a PKCS#11 "
+                f"the pkcs11 module {self._path} can't be used ({reason}): pkcs11.module must name a PKCS#11 "
                 "library for this machine, set up as its maker says for the user that the proxy runs as"
             )
             raise KeyUnavailable(msg) from None

@@ -80,6 +80,19 @@ def test_less_than_a_tag(size):
         crypto.decrypt(bytes(32), bytes(12), bytes(size), "why")
 
 
+def test_a_fingerprint_is_of_all_bytes_and_of_its_key():
+    batch = bytearray(range(200)) * 100
+    of_one, of_another = crypto.Fingerprint(bytes(32)), crypto.Fingerprint(bytes(31) + b"k")
+    found = of_one(batch)
+    assert of_one(memoryview(batch)) == found
+    assert of_another(batch) != found
+    assert len({of_one(batch[:end]) for end in (0, 1, 19_999)} | {found}) == 4
+    for place in (0, 9_999, 19_999):
+        batch[place] ^= 1
+        assert of_one(batch) != found
+        batch[place] ^= 1
+
+
 def test_check_equal():
     crypto.check_equal(b"abc", b"abc", "why")
     for other in (b"abd", b"ab", b""):
@@ -105,7 +118,7 @@ def importers(package, of):
 
 
 def test_the_protocol_has_one_module_for_each_library():
-    assert importers("protocol", ["cryptography"]) == {"envelope/crypto.py"}
+    assert importers("protocol", ["cryptography"]) == {"envelope/crypto.py", "identity/crypto.py"}
     assert importers("protocol", ["cramjam"]) == {"kafka/compression.py"}
     assert importers("protocol", ["crc32c"]) == {"kafka/record_batch.py"}
 

@@ -88,6 +88,17 @@ class TestFork:
         read(view, scene.realm.end(scene.producer))
         assert kinds(view) == []
 
+    def test_what_was_answered_once_is_looked_at_again(self, scene):
+        """With each claim, each checkpoint and each end of a producer."""
+        view = scene.view()
+        assert view.opening_stop() is None
+        read(view, scene.realm.beacon(scene.producer, checkpoint=Kept(1, b"h" * 32)))
+        assert view.opening_stop().about == scene.producer.keys.id
+        read(view, scene.realm.end(scene.producer))
+        assert view.opening_stop() is None
+        read(view, self.other(scene))
+        assert view.opening_stop().detail == "there are two checkpoints 2"
+
     def test_who_may_not_produce_has_no_say(self, scene):
         liar = replace(scene.producer, keys=scene.reader.keys, credential=scene.reader.credential)
         for claim in (Kept(1, b"h" * 32), Kept(9, b"h" * 32)):

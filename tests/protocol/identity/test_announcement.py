@@ -10,6 +10,7 @@ from kveil.protocol.identity.announcement import Announcement, Ending, key_block
 from kveil.protocol.identity.crypto import KemSuite, hpke_seal
 from kveil.protocol.identity.errors import Malformed, Refused
 from kveil.protocol.identity.marks import Mark
+from kveil.protocol.identity.record import encode_record
 from kveil.protocol.identity.regrant import Regrant
 from kveil.protocol.identity.wrapping import EPOCH_KEY, REGRANT, Wrap, wrap_for
 from tests.support.realm import NOW, Realm, announcement_of, consumes, keeps, produces
@@ -159,3 +160,15 @@ def test_secrets_arent_shown():
     made = announcement_of(realm.announce(realm.node("producer"), SECRET, realm.node("reader")))
     assert made.wraps[0].wrapped.hex()[:16] not in repr(made) + repr(made.wraps)
     assert repr(made.wraps[0].wrapped) not in repr(made) + repr(made.wraps)
+
+
+def test_a_hundred_recipients_fit_in_130_kb():
+    """With post-quantum keys, the longest topic name, and the marks of a hundred lanes of the key before."""
+    realm = Realm(suite=KemSuite.MLKEM768_X25519)
+    realm.checkpoint()
+    producer = realm.node("producer", produces())
+    readers = [realm.node(f"reader-{each}", consumes()) for each in range(100)]
+    ending = Ending(kid=bytes(16), marks=tuple(Mark(bytes(16), lane, lane, 2**63 - 1) for lane in range(100)))
+    record = realm.announce(producer, SECRET, *readers, replaces=ending, topic="t" * 249)
+    assert len(announcement_of(record).recipients) == 100
+    assert 100 * 1168 < len(b"".join(encode_record(record))) < 130_000

@@ -1,6 +1,7 @@
 """What a node believes: who is live, who gets keys, which announcements count, in whatever order records come."""
 
 import random
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -173,19 +174,35 @@ def test_those_that_waited_are_told_of(scene):
 
 def test_a_topic_full_of_garbage(scene, monkeypatch):
     """What waits is bounded; what was dropped is read again, once its signer is known."""
-    monkeypatch.setattr(waiting, "MAX_BYTES", 5_000)
+    monkeypatch.setattr(waiting, "MAX_BYTES", 10_000)
     view = View(realm="demo", authority=scene.realm.authority.id)
     strangers = [scene.realm.node(f"stranger{n}", produces(), list_it=False) for n in range(20)]
     for stranger in strangers:
         view.apply(value_of(scene.announce(2, stranger)))
     for record in scene.all:
         view.apply(value_of(record))
-    assert view._waiting._bytes <= 5_000
+    assert view._waiting._bytes <= 10_000
     assert view.reread_wanted
     view.reading_again()
     read(view, *scene.all)
     assert not view.reread_wanted
     assert accepted(view, scene.one) == [True]
+
+
+def test_what_waits_takes_no_more_memory_than_it_may(scene, monkeypatch):
+    """Short records, each of a signer of its own, that nobody knows."""
+    monkeypatch.setattr(waiting, "MAX_BYTES", 500_000)
+    view = View(realm="demo", authority=scene.realm.authority.id)
+    strangers = [scene.realm.node(f"stranger{n}", produces(), list_it=False) for n in range(1_000)]
+    values = [value_of(scene.realm.beacon(one, head=Head(1, bytes(32)))) for one in strangers]
+    tracemalloc.start()
+    try:
+        for value in values:
+            view.apply(value[:1] + value[1:])  # as if it had come from a broker: bytes of its own
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 500_000
 
 
 def test_recipients_are_those_who_may(scene):
@@ -203,9 +220,17 @@ def test_recipients_are_those_who_may(scene):
     assert {one.keys.id: one.history for one in found} == expected
     assert [one.keys.id for one in found] == sorted(expected)
     assert view.recipients("unknown", NOW) == ()
+    assert soon.keys.id in {one.keys.id for one in view.recipients("orders", NOW + DAY)}
     told = {node.body.name: view.standing(node.keys.id, NOW).name for node in nodes[2:5]}
     assert told == {"old": "EXPIRED", "soon": "NOT_YET", "unlisted": "NOT_LISTED"}
     assert view.standing(bytes(32), NOW) is Standing.UNKNOWN
+
+
+def test_who_was_taken_off_the_list_is_no_recipient_any_more(scene):
+    view = scene.view()
+    assert scene.reader.keys.id in {one.keys.id for one in view.recipients("orders", NOW)}
+    read(view, scene.realm.end(scene.reader))
+    assert scene.reader.keys.id not in {one.keys.id for one in view.recipients("orders", NOW)}
 
 
 def test_who_signs_otherwise_than_the_realm_is_no_member(scene):

@@ -142,6 +142,7 @@ def test_one_fault_is_told_where_it_is(problems, text, path, sentence):
     assert sentence in found[path]
 
 
+LOGIN = "mechanism: PLAIN, username: a, password: env:HOME"
 OAUTH = "mechanism: OAUTHBEARER, client_id: a, client_secret: env:HOME"
 
 
@@ -151,6 +152,8 @@ OAUTH = "mechanism: OAUTHBEARER, client_id: a, client_secret: env:HOME"
         ("sasl: gssapi", "sasl", "must be passthrough, or a map"),
         ("sasl: 5", "sasl", "must be a map"),
         ("sasl: {}", "sasl.mechanism", "is missing"),
+        ("own_sasl: {}", "own_sasl.mechanism", "is missing"),
+        (f"sasl: {{{LOGIN}}}, own_sasl: {{{LOGIN}}}", "own_sasl", "has no use where upstream.sasl says"),
         ("sasl: {mechanism: GSSAPI}", "sasl.mechanism", "must be one of PLAIN, SCRAM-SHA-256"),
         ("sasl: {mechanism: PLAIN, password: env:HOME}", "sasl.username", "is missing: PLAIN needs it"),
         ("sasl: {mechanism: SCRAM-SHA-512, username: a}", "sasl.password", "is missing: SCRAM-SHA-512 needs it"),

@@ -98,6 +98,8 @@ def test_a_secret_in_a_wrong_place_is_not_repeated(secret, place):
         "keys.vault.kubernetes.token",
         "keys.pkcs11.module",
         "keys.pkcs11.token",
+        "identity.pkcs11.module",
+        "identity.pkcs11.token",
     }
     if place.path in named or re.search(r"tls\.|\.ca$", place.path):
         return

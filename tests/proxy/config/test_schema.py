@@ -78,6 +78,7 @@ def test_only_what_has_no_default_is_required():
     assert [key.path for key in config_keys() if key.required] == [
         "upstream.bootstrap",
         "upstream.sasl.mechanism",
+        "upstream.own_sasl.mechanism",
         "listeners[].tls.cert",
         "listeners[].sasl.users",
         "keys.vault.address",
@@ -89,6 +90,10 @@ def test_only_what_has_no_default_is_required():
         "keys.pkcs11.module",
         "keys.pkcs11.token",
         "keys.pkcs11.pin",
+        "identity.pkcs11.module",
+        "identity.pkcs11.token",
+        "identity.pkcs11.pin",
+        "identity.pkcs11.key",
         "topics[].match",
         "topics[].sealed_as.topic",
         "audit.file.path",

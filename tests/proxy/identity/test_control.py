@@ -2,10 +2,12 @@
 
 import pytest
 
+from kveil.protocol.identity.credential import SKEW_SECONDS
+from kveil.protocol.identity.record import encode_record
 from kveil.proxy.identity import control as module
 from kveil.proxy.keys.errors import KeyUnavailable
 from tests.support.announced import Clock, World
-from tests.support.realm import consumes, identity, produces
+from tests.support.realm import DAY, consumes, identity, produces
 
 
 @pytest.fixture
@@ -83,6 +85,70 @@ def test_a_topic_full_of_unknown_signers_is_read_again_when_one_becomes_known(wo
     world.deliver()  # which asks for the start of the topic
     world.deliver()
     assert control.view.announcement(announced.hash) is not None
+
+
+def hide_an_announcement(world):
+    """The first of two of a producer stands nowhere; returns it."""
+    shop = world.members.join("shop", produces())
+    first, second = (world.members.realm.announce(shop, bytes([at]) * 32, shop) for at in range(2))
+    world.members.publish(second)
+    return first
+
+
+def times_read(world, control, seconds):
+    """When the topic is read again, by a node that hears of it every second."""
+    found = []
+    control.log.read_again = lambda: found.append(int(world.clock.now - began))
+    began = world.clock.now
+    for _ in range(seconds):
+        world.deliver()
+        world.clock.now += 1
+    return found
+
+
+def test_a_topic_with_a_hole_is_read_again(world, control):
+    first = hide_an_announcement(world)
+    world.deliver()
+    assert [alarm.kind for alarm in control.alarms] == ["withheld"]
+    world.topic.records.insert(0, encode_record(first))
+    world.deliver()
+    assert control.alarms == ()
+    assert control.view.announcement(first.hash) is not None
+
+
+def test_a_hole_that_stays_is_looked_into_ever_more_seldom(world, control, capsys):
+    hide_an_announcement(world)
+    assert times_read(world, control, 100) == [0, 5, 15, 35, 75]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "control_topic_read_again" in line]
+    assert len(lines) == 5
+    assert "announcement 1 of chain" in lines[0]
+
+
+def test_what_is_whole_is_not_read_again(world, control):
+    world.members.join("shop", produces())
+    assert times_read(world, control, 100) == []
+
+
+def test_a_lease_that_ends_is_told_though_nothing_is_heard(world, control, capsys):
+    world.clock.now += DAY + SKEW_SECONDS
+    control.look()
+    assert control.alarms == ()
+    world.clock.now += 1
+    control.look()
+    assert [alarm.kind for alarm in control.alarms] == ["freeze"]
+    world.clock.now += 1
+    control.look()
+    assert len(audited(capsys)) == 1
+
+
+def test_who_is_no_member_any_more_is_told_once(world, control, capsys):
+    for _ in range(8 * 24):  # the credential is for a week
+        world.clock.now += 3600
+        control.look()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "identity_unusable" in line]
+    assert len(lines) == 1
+    assert "its credential has expired" in lines[0]
+    assert "enrol this host anew" in lines[0]
 
 
 def test_names_are_those_of_members_and_else_ids(control):

@@ -12,7 +12,7 @@ from kveil.proxy.identity.identity_file import (
     NODE_KEYS,
     create_identity,
     has_identity,
-    is_protected,
+    protected_by,
     read_fingerprint,
     read_identity,
 )
@@ -46,7 +46,7 @@ def test_the_same_keys_come_back(directory, passphrase, made):
     assert has_identity(directory)
     assert read_identity(directory, passphrase).to_private_bytes() == identity.to_private_bytes()
     assert read_fingerprint(directory) == identity.id
-    assert is_protected(directory) is (passphrase is not None)
+    assert protected_by(directory) == (None if passphrase is None else "passphrase")
 
 
 def test_it_is_private(directory, identity):

@@ -48,6 +48,14 @@ async def test_a_key_is_announced_to_all_who_may_read_before_it_seals(world, sho
     assert shop.sealing() is key
 
 
+async def test_an_identity_that_has_announced_all_that_it_can_says_so(world, shop, monkeypatch):
+    monkeypatch.setattr("kveil.protocol.identity.chains.MOST_OF_ONE_PRODUCER", 1)
+    await shop.seal()
+    with pytest.raises(KeyUnavailable, match="as many keys as it can: enrol this host anew"):
+        await shop.seal("more")
+    assert len(announcements(world)) == 1
+
+
 async def test_the_same_key_seals_until_something_changes(world, shop):
     key = await shop.seal()
     for _ in range(5):

@@ -226,7 +226,7 @@ def test_the_last_try_is_left_to_people(provider, flag, sentence):
 
 async def test_a_token_that_is_not_there(server):
     provider = Pkcs11Provider(server.settings(token="other"))
-    assert "has no token labelled other: see keys.pkcs11.token" in await failure(provider.health())
+    assert "has no token labelled other: see pkcs11.token" in await failure(provider.health())
     server.init_token("other")
     await provider.health()
     await provider.close()
@@ -242,7 +242,7 @@ async def test_a_module_that_is_none(server, tmp_path, content):
     path = tmp_path / "module.so"
     path.write_bytes(OTHER_LIBRARY if content is None else content)
     provider = Pkcs11Provider(server.settings(module=path))
-    assert "keys.pkcs11.module must name a PKCS#11 library" in await failure(provider.health())
+    assert "pkcs11.module must name a PKCS#11 library" in await failure(provider.health())
     await provider.close()
 
 
