@@ -16,7 +16,7 @@ from kveil.protocol.identity.announcement import Ending
 from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.chains import Announced
 from kveil.protocol.identity.credential import History, Role
-from kveil.protocol.identity.marks import Progress
+from kveil.protocol.identity.marks import Mark, Progress
 from kveil.protocol.identity.view import Verdict
 from kveil.proxy.admin.audit import audit
 from kveil.proxy.config import Limits
@@ -334,7 +334,7 @@ class AnnouncedKeys:
             judged = self.control.view.announcement(found.announced)
             if judged is None or judged.verdict is not Verdict.ACCEPTED:
                 return False
-            found = found._replace(end=End.at(judged.closed_at, found.producer))
+            found = found._replace(end=_end(judged.closed_at, found.producer))
         self._opened[place] = found._replace(changes=self._seen)
         return True
 
@@ -381,7 +381,7 @@ class AnnouncedKeys:
             audit("key.refused", topic, kid=kid.hex(), key=named, reason=str(error))
             raise
         producer = self._producer_of(found.announced)
-        end = End.at(found.closed_at, producer)
+        end = _end(found.closed_at, producer)
         self._opened[place] = _Opened(found.key, found.announced.hash, producer, changes, end)
         if len(self._opened) > self._opened_most:
             self._opened.popitem(last=False)
@@ -391,6 +391,11 @@ class AnnouncedKeys:
         """The name that its credential gave it, also where it isn't a member any more."""
         credential = self.control.view.credential(announced.announcement.epoch.credential)
         return "" if credential is None else credential.name
+
+
+def _end(marks: tuple[Mark, ...] | None, producer: str) -> End | None:
+    """From an announcement's verdict."""
+    return None if marks is None else End(producer, {(mark.partition, mark.lane): mark.batches for mark in marks})
 
 
 def _admitted(topic: str, kid: bytes, block: KeyBlock, rule: Rule) -> Place:

@@ -7,14 +7,15 @@ topic that is made again under its name is another one for the first, and looks 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kveil.protocol.envelope.outcomes import LaneEnd, Outcomes
 from kveil.protocol.envelope.stream import Finding, Kind, Stream
-from kveil.protocol.identity.beacon import Beacon
-from kveil.protocol.identity.marks import Mark
 from kveil.proxy.admin.audit import Cause, audit
 from kveil.proxy.log import get_logger, log_limited
+
+if TYPE_CHECKING:
+    from kveil.protocol.identity.beacon import Beacon
 
 MAX_STREAMS: Final = 4_096
 """Partitions that are watched at the same time, those read last: 40 KB each where ten lanes are read from one place."""
@@ -51,11 +52,6 @@ class End(NamedTuple):
     producer: str
     batches: dict[tuple[int, int], int]
     """By partition and lane."""
-
-    @classmethod
-    def at(cls, marks: tuple[Mark, ...] | None, producer: str) -> "End | None":
-        """From an announcement's verdict."""
-        return None if marks is None else cls(producer, {(mark.partition, mark.lane): mark.batches for mark in marks})
 
 
 class Streams:
@@ -121,7 +117,7 @@ class Streams:
             log_limited(write, "stream_alarm", key=(partition[1:3], kind, kid, lane, offset), **told)
 
 
-def said_by(beacon: Beacon, topics: Mapping[bytes, str]) -> Said:
+def said_by(beacon: "Beacon", topics: Mapping[bytes, str]) -> Said:
     """What a beacon says of the partitions of topics, which are given by kid."""
     said: Said = {}
     for head in beacon.heads:

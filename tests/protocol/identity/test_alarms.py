@@ -206,6 +206,9 @@ class TestEquivocation:
         view = scene.view(scene.realm.beacon(scene.producer, credential=named, head=Head(1, b"h" * 32)))
         assert view.beacon(scene.producer.keys.id, scene.producer.chain) is None
         assert kinds(view) == []
+        good = scene.realm.beacon(scene.producer, head=Head(1, scene.one.hash))
+        after = scene.realm.beacon(scene.producer, credential=scene.reader.credential.hash, number=2)
+        assert scene.view(good, after).beacon(scene.producer.keys.id, scene.producer.chain).number == 1
         if is_late:
             read(view, record)
             assert other.subject == scene.producer.keys.id

@@ -95,6 +95,22 @@ def test_every_field_has_to_be_there_and_of_its_kind(record, signer):
         decode_record(value_of_raw(record.type, cose), "demo")
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("beacon", {9: [[bytes(16), 0, 0, 6, 5]]}),  # more acknowledged than sealed
+        ("beacon", {9: [[bytes(16), 0, 0, 5]]}),
+        ("beacon", {9: [[bytes(16), 0, 0, 5, 5], [bytes(16), 0, 0, 6, 6]]}),
+        ("announcement", {17: 0}),
+        ("announcement", {17: 2}),  # its process began behind it
+    ],
+)
+def test_what_can_not_be(name, change):
+    record, signer = RECORDS[name]
+    with pytest.raises(Malformed):
+        decode_record(value_of_raw(record.type, sign_raw(record.type, record.fields | change, signer)), "demo")
+
+
 def sign_raw(record_type, fields, signer) -> bytes:
     return sign(record_type, fields, signer).cose
 

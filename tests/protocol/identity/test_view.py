@@ -381,6 +381,19 @@ class TestAnEndedProducer:
         pay = scene.announce(11, credential=record.hash, topic="pay")
         view = scene.view(record, checkpoint, pay)
         assert accepted(view, scene.one, scene.two, pay) == [True, False, True]
+        assert view.announcement(scene.one.hash).closed_at == ()
+        assert view.announcement(pay.hash).closed_at is None
+
+    def test_it_may_again(self, scene):
+        """Its announcements for that topic have no end, also one that its end listed and another came before."""
+        realm, node = scene.realm, scene.producer
+        other = scene.announce(9, advance=False, sequence=1, previous=bytes(32))
+        del realm.live[node.body.serial]
+        _, record = realm.issue(node.keys, "producer", produces())
+        ended = Ended(id=node.keys.id, chains={node.chain: Head(2, scene.two.hash)})
+        view = realm.view(other, *scene.all, record, realm.checkpoint(ended), me=scene.reader)
+        assert accepted(view, scene.one, scene.two) == [True, True]
+        assert view.announcement(scene.one.hash).closed_at is None
 
 
 class TestRegrants:

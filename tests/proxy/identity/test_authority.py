@@ -14,6 +14,7 @@ from kveil.protocol.identity.marks import Head, Mark, Progress
 from kveil.protocol.identity.members import Standing
 from kveil.protocol.identity.ticket import Ticket
 from kveil.protocol.identity.view import View
+from kveil.proxy.identity import roll
 from kveil.proxy.identity.authority import NameTaken
 from kveil.proxy.identity.authority_state import decode_state, encode_state
 from kveil.proxy.identity.errors import IdentityError
@@ -272,6 +273,19 @@ class TestMembers:
         late = realm.announce(node, b"\x03" * 32, reader, topic="demo-1")
         view.apply(value_of(late))
         assert view.announcement(late.hash).verdict == "refused"
+
+    def test_ends_leave_room_in_the_checkpoint(self, desk, monkeypatch):
+        """Whatever a producer wrote, it can be ended: of too many marks those of the latest lanes count."""
+        monkeypatch.setattr(roll, "MOST_MARKS", 3)
+        for node, name in ((A, "one"), (B, "two")):
+            grant(desk, node, WRITES, name=name)
+        step = desk.step()
+        for node, name in ((A, "one"), (B, "two")):
+            marks = tuple(Mark(bytes([9 - lane]) * 16, 0, lane, 5) for lane in (1, 2))
+            step.revoke(name, Ended(id=node.id, chains={}, marks=marks))
+        desk.finish(step)
+        assert [mark.lane for mark in ended(desk, A).marks] == [2, 1]
+        assert [mark.lane for mark in ended(desk, B).marks] == [2]
 
     def test_credentials_are_renewed_before_two_thirds_of_their_time(self, desk):
         grant(desk, A, name="reader")

@@ -15,10 +15,10 @@ from kveil.proxy.identity.errors import IdentityError
 from kveil.proxy.keys.errors import KeyUnavailable
 from kveil.proxy.net import authority as at_work
 from kveil.proxy.net.authority import AuthorityAtWork, decide
-from tests.support.realm import consumes, identity
+from tests.support.realm import Node, Realm, consumes, identity, produces
 
 KEYS, A = identity("authority"), identity("a")
-READS = (consumes("demo-*"),)
+READS, WRITES = (consumes("demo-*"),), (produces("demo-*"),)
 
 
 async def eventually(is_so):
@@ -213,3 +213,67 @@ class TestRunning:
             (desk.store.directory / "state.json").write_bytes(b"")
             with pytest.raises(IdentityError, match="damaged"):
                 await desk.work.run(asyncio.Event())
+
+
+class TestAskingAProducer:
+    """How far it is, before it is ended."""
+
+    @pytest.fixture
+    async def shop(self, desk, monkeypatch):
+        monkeypatch.setattr(at_work, "ANSWER_SECONDS", 0.3)
+        await desk.work.decide(lambda authority: authority.grant(A.public, WRITES, "shop"))
+        member = desk.store.load(KEYS).named("shop")
+        return Node(A, member.signed, member.credential, b"c" * 16)
+
+    def realm(self, desk):
+        """Of whom the shop says that it is a member now."""
+        made = Realm()
+        made.checkpoints.append(desk.store.load(KEYS).latest.signed)
+        return made
+
+    def announce(self, desk, shop, *, ago=0):
+        now = int(time.time()) - ago
+        made = self.realm(desk).announce(shop, bytes(32), shop, topic="demo-1", created=now, not_after=now)
+        desk.log.take(encode_record(made)[1])
+
+    def tell(self, desk, shop, **changes):
+        made = self.realm(desk).beacon(shop, **{"created": int(time.time()), **changes})
+        desk.log.take(encode_record(made)[1])
+
+    async def seconds(self, desk, shop, name="shop"):
+        began = time.monotonic()
+        number = await desk.work.ask(name)
+        assert number in {None, desk.store.load(KEYS).latest.kept.number}
+        return time.monotonic() - began
+
+    async def test_one_that_answers(self, desk, shop, monkeypatch):
+        monkeypatch.setattr(at_work, "ANSWER_SECONDS", 60)
+        self.announce(desk, shop)
+        self.tell(desk, shop)
+        before = desk.store.load(KEYS).latest.kept.number
+        asking = asyncio.create_task(desk.work.ask("shop"))
+        await eventually(lambda: desk.reader.view.checkpoint.number == before + 1)
+        await asyncio.sleep(0.05)
+        assert not asking.done(), "it has said that it had the one before"
+        self.tell(desk, shop, number=2)
+        async with asyncio.timeout(10):
+            assert await asking == before + 1
+        assert desk.reader.last_words(A.id)[0].answers(before + 1)
+
+    async def test_one_that_does_not(self, desk, shop):
+        self.announce(desk, shop)
+        self.tell(desk, shop)
+        assert await self.seconds(desk, shop) >= 0.3
+
+    @pytest.mark.parametrize(("ago", "last"), [(10, True), (at_work.ALIVE_SECONDS + 10, False)])
+    async def test_one_that_is_gone_is_not_waited_for(self, desk, shop, ago, last):
+        self.announce(desk, shop, ago=int(ago))
+        self.tell(desk, shop, created=int(time.time() - ago), last=last)
+        assert await self.seconds(desk, shop) < 0.3
+
+    async def test_who_produces_nothing_is_not_asked(self, desk, shop):
+        await desk.work.decide(lambda authority: authority.grant(identity("b").public, READS, "reader"))
+        before = desk.store.load(KEYS).latest.kept.number
+        for name in ("reader", "nobody"):
+            assert await desk.work.ask(name) is None
+        assert desk.store.load(KEYS).latest.kept.number == before
