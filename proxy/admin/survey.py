@@ -104,6 +104,8 @@ def _identity_gauges(keys: "AnnouncedKeys") -> dict[str, float]:
     for kind in AlarmKind:
         found[sample_name("kveil_identity_alarms", kind=kind)] = alarms[kind]
     for found_kind in StreamAlarm:
+        if found_kind.is_notice:
+            continue
         found[sample_name("kveil_stream_alarms_total", kind=found_kind.name.lower())] = keys.streams.alarms[found_kind]
     if (checkpoint := control.view.checkpoint) is not None:
         found["kveil_checkpoint_expiry_timestamp_seconds"] = checkpoint.expires

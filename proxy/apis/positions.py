@@ -6,7 +6,7 @@ from kveil.protocol.envelope.errors import EnvelopeError
 from kveil.protocol.envelope.sealed_batch import SealedBatch
 from kveil.protocol.envelope.sealed_records import RecordSealedBatch
 from kveil.protocol.envelope.seen import seen_in
-from kveil.protocol.envelope.stream import GRACE_SECONDS, Finding, Stream
+from kveil.protocol.envelope.stream import GRACE_SECONDS, Finding, Leader, Stream
 from kveil.protocol.kafka.headers import RequestHeader
 from kveil.protocol.kafka.record_batch import BatchHeader
 from kveil.protocol.kafka.splice import FrozenShape, Want, request_walker, response_walker
@@ -97,10 +97,11 @@ class Reading:
         start = base if self._start is None else min(self._start, base)
         seen = [] if sealed is None else seen_in(sealed)
         now = self._connection.shared.now()
-        findings = self._stream.read(start, end, seen, now, growth_only=self._growth_only)
+        leader = Leader(base, header.partition_leader_epoch)
+        findings = self._stream.read(start, end, seen, now, growth_only=self._growth_only, leader=leader)
         self._tell(findings)
         for found in findings:
-            if found.kind.is_refusal or self._partition.refuses_gaps:
+            if found.kind.is_refusal or (self._partition.refuses_gaps and not found.kind.is_notice):
                 raise OutOfPlace(found.kind.value)
         self._start = end if self._is_whole else None
 
@@ -114,8 +115,9 @@ class Reading:
     def _tell(self, findings: list[Finding]) -> None:
         if findings:
             keys = self._connection.shared.announced_keys
-            producer = "" if keys is None else keys.producer_of(findings[0].kid)
-            self._streams.tell(self._partition, findings, producer, self._connection.cause)
+            for found in findings:
+                producer = "" if keys is None or found.kind.is_notice else keys.producer_of(found.kid)
+                self._streams.tell(self._partition, [found], producer, self._connection.cause)
 
 
 def find_reading(
@@ -125,6 +127,8 @@ def find_reading(
     keys = connection.shared.announced_keys
     if keys is None or not rule.announced or rule.sealed_as is not None:
         return None
+    # By whatever a client names it, it is the topic of this id.
+    place = connection.shared.topic_names.id_of(topic) or place if isinstance(place, str) else place
     return Reading(Partition(topic, place, index, rule.refuse_gaps), rule, connection, keys.streams, start)
 
 
