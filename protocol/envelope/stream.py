@@ -93,7 +93,7 @@ class Stream:
         return [Finding(Kind.CUT, b"", 0, 0, 0, leader.base)]
 
     def _stops(self, findings: Iterable[Finding]) -> bool:
-        return any(each.kind.is_refusal or (self._refuse_gaps and not each.kind.is_notice) for each in findings)
+        return any(each.kind.is_refusal or self._refuse_gaps for each in findings)
 
     def _run_at(self, offset: int, now: float) -> Run:
         """The run that `offset` is in, or right behind; a new one if there is none."""

@@ -17,8 +17,9 @@ from kveil.proxy.net.topic_log import TopicLog, TopicReader
 if TYPE_CHECKING:
     from kveil.proxy.keys.announced import AnnouncedKeys
 
-# How often a producer says how far it is: what is withheld at the end shows within this and a few seconds more.
-BEACON_SECONDS: Final = 60.0
+# How often a producer says how far it is. With the time that this may take, and the grace that readers give what is on
+# its way to them, what is withheld at the end shows within 65 s.
+BEACON_SECONDS: Final = 55.0
 # How long that may take, at the end too.
 TELL_SECONDS: Final = 5.0
 _log = get_logger(__name__)
@@ -55,8 +56,11 @@ async def following_announced(shared: Shared, keys: "AnnouncedKeys") -> AsyncIte
 
 
 async def _tell(keys: "AnnouncedKeys") -> None:
+    loop = asyncio.get_running_loop()
+    due = loop.time()
     while True:
-        await asyncio.sleep(BEACON_SECONDS)
+        due = max(due + BEACON_SECONDS, loop.time())  # not later for what the last one took
+        await asyncio.sleep(due - loop.time())
         await _tell_once(keys)
 
 

@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 
 from kveil.protocol.envelope.stream import GRACE_SECONDS
 from kveil.protocol.identity.crypto import KemSuite
+from tests.conftest import shared_cluster
 from tests.integration.test_data_record_mode import COMPACTED
 from tests.integration.test_identities import CONTROL, proxy_of
 from tests.support import java
@@ -45,7 +46,12 @@ from tests.support.waiting import wait_until
 SECONDS = 60.0
 TOO_LARGE = "MESSAGE_TOO_LARGE"
 BEHIND_IT = "OUT_OF_ORDER_SEQUENCE_NUMBER"
-UNEVENTFUL = {"log.cleaner.backoff.ms": 50, "log.segment.delete.delay.ms": 0, "log.retention.check.interval.ms": 200}
+RESTLESS = {
+    "log.initial.task.delay.ms": 100,
+    "log.cleaner.backoff.ms": 50,
+    "log.segment.delete.delay.ms": 0,
+    "log.retention.check.interval.ms": 200,
+}
 """A broker whose log cleaner doesn't rest, nor who deletes old segments."""
 
 
@@ -83,8 +89,7 @@ def assert_calm(*proxies: Proxy, refused: Sequence[str] = (), notices: Sequence[
 
 @pytest.fixture(scope="module")
 def kafka() -> Iterator[Cluster]:
-    with kafka_cluster(properties=UNEVENTFUL) as cluster:
-        yield cluster
+    yield from shared_cluster(kafka_cluster(properties=RESTLESS))  # a test has it crash
 
 
 @pytest.fixture(scope="module")

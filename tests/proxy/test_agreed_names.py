@@ -121,6 +121,15 @@ class TestWhatOneWasTold:
         assert produce(talk) == "plain"
         assert len(workers.asked) == before
 
+    def test_which_of_two_topics_of_a_name_there_is_now(self, workers):
+        """As Metadata has it. That an id is known of old says nothing."""
+        first, other = workers.worker(), workers.worker()
+        tell(first, ("orders", ID))
+        tell(first, ("orders", OTHER))
+        tell(other, ("orders", OTHER))
+        assert produce(other) == "sealed"
+        assert [one.shared.topic_names.id_of("orders") for one in (first, other)] == [OTHER, OTHER]
+
     def test_fetching(self, workers):
         tell(workers.worker(), ("logs", ID))
         batch = client_batch()
