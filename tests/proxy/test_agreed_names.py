@@ -124,10 +124,11 @@ class TestWhatOneWasTold:
     def test_which_of_two_topics_of_a_name_there_is_now(self, workers):
         """As Metadata has it. That an id is known of old says nothing."""
         first, other = workers.worker(), workers.worker()
-        tell(first, ("orders", ID))
-        tell(first, ("orders", OTHER))
-        tell(other, ("orders", OTHER))
-        assert produce(other) == "sealed"
+        for topic_id in (ID, OTHER):
+            tell(first, ("orders", topic_id))
+            assert produce(other, topic_id) == "sealed"
+            assert other.shared.topic_names.id_of("orders") == (None if topic_id == ID else ID)
+            tell(other, ("orders", topic_id))
         assert [one.shared.topic_names.id_of("orders") for one in (first, other)] == [OTHER, OTHER]
 
     def test_fetching(self, workers):
