@@ -140,6 +140,11 @@ class SettingsCache:
             return None
         return entry[1]
 
+    def last(self, topic: str) -> TopicSettings | None:
+        """Return the settings however old they are, None if they were never read, or are known to have changed."""
+        entry = self._entries.get(topic)
+        return None if entry is None else entry[1]
+
     def learn(self, topic: str, settings: TopicSettings, now: float) -> None:
         """Keep the settings for their lifetime, unless there is no room: then all are read again."""
         if len(self._entries) >= MAX_SETTINGS and topic not in self._entries:

@@ -1,6 +1,6 @@
 """What fetched batches say of their place in their streams, and what a client's fetches say of the log between them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from kveil.protocol.envelope.errors import EnvelopeError
 from kveil.protocol.envelope.sealed_batch import SealedBatch
@@ -16,7 +16,6 @@ from kveil.proxy.context import Connection
 from kveil.proxy.keys.streams import Partition, Streams
 from kveil.proxy.needs import Need, TopicSettingsNeed
 from kveil.proxy.policy import Rule
-from kveil.proxy.topics import TopicSettings
 
 _ASKED = FrozenShape(
     {
@@ -66,24 +65,13 @@ class Reading:
         self._is_whole = start is not None
         self._rule = rule
 
-    def needs(self, failures: Mapping[Need, Exception]) -> list[Need]:
-        """Return the settings of the topic, if it takes them to say whether batches may be missing."""
-        need = TopicSettingsNeed(self._partition.topic)
-        asks = self._rule.mode is Mode.AUTO and self._settings is None and need not in failures
-        return [need] if asks else []
-
-    @property
-    def _settings(self) -> TopicSettings | None:
-        shared = self._connection.shared
-        return shared.topic_settings.find(self._partition.topic, shared.now())
-
     @property
     def _growth_only(self) -> bool:
         """Whether the log cleaner may have made holes.
 
         Not where the rule pins batch mode: such a topic is never compacted, whatever a broker says of it.
         """
-        settings = self._settings
+        settings = self._connection.shared.topic_settings.last(self._partition.topic)  # as of the request, or later
         return self._rule.mode is not Mode.BATCH and (
             settings is None or bool(settings.unreadable) or settings.is_compacted
         )
@@ -146,6 +134,8 @@ class Watch:
         if session_epoch in _FULL:
             asking.asked.clear()
             asking.ends.clear()
+            asking.topics.clear()
+        asking.topics.update(topic_id or name for name, topic_id, _ in topics or ())
         asking.requests += 1
         self._number = asking.requests
         for name, topic_id, partitions in topics or ():
@@ -190,6 +180,28 @@ class Watch:
             reading = find_reading(name, topic, index, rule, self._connection, start=self.start(topic, index))
         if reading is not None:
             reading.reached(end)
+
+
+def settings_needs(
+    connection: Connection, topics: Iterable[str | bytes], failures: Mapping[Need, Exception]
+) -> list[Need]:
+    """Return the settings that it takes to say whether batches may be missing, of topics that a fetch names, and those
+    that its session has named before.
+
+    They are asked for before the fetch: behind it, the answer could stand behind one that waits for it.
+    """
+    shared = connection.shared
+    if shared.announced_keys is None:
+        return []
+    needs: dict[Need, None] = {}
+    for topic in {*topics, *connection.asking.topics}:
+        name = topic if isinstance(topic, str) else shared.topic_names.find(topic)
+        if name is None:
+            continue
+        rule, need = shared.policy.rule_for(name), TopicSettingsNeed(name)
+        if rule.announced and rule.sealed_as is None and rule.mode is Mode.AUTO and need not in failures:
+            needs |= {} if shared.topic_settings.find(name, shared.now()) else {need: None}
+    return list(needs)
 
 
 def watch_of(request: RequestHeader, frame: memoryview, connection: Connection) -> Watch | None:

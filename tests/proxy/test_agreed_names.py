@@ -126,7 +126,7 @@ class TestWhatOneWasTold:
         first, other = workers.worker(), workers.worker()
         for topic_id in (ID, OTHER):
             tell(first, ("orders", topic_id))
-            assert produce(other, topic_id) == "sealed"
+            assert produce(workers.at(other.shared), topic_id) == "sealed"
             assert other.shared.topic_names.id_of("orders") == (None if topic_id == ID else ID)
             tell(other, ("orders", topic_id))
         assert [one.shared.topic_names.id_of("orders") for one in (first, other)] == [OTHER, OTHER]
