@@ -247,6 +247,23 @@ def test_batches_that_are_split(calm: Scene, topic: str):
             assert [one.value for one in librdkafka_read(proxy.bootstrap, topic)] == [line.encode() for line in lines]
 
 
+def test_full_batches_of_small_records(calm: Scene, topic: str):
+    """Sealed one by one, each record has a signature and a position of its own: there is room for those."""
+    calm.topic(topic)
+    rules = [{"match": "*", "mode": "record", "keys": "clear", "raise_message_limit": True}]
+    small = [Record(value=b"%010d" % number) for number in range(20_000)]
+    with proxies(calm, topics=rules) as (shop, billing):
+        more = {"batch_num_messages": 1_000_000, "linger_ms": 2000, "enable_idempotence": True}
+        librdkafka_produce(shop.bootstrap, topic, small, **more)
+        assert values(librdkafka_read(billing.bootstrap, topic)) == list(range(20_000))
+    assert max(map(len, stored_batches(calm, topic))) > 4 * 1_048_588, "more than there was room for"
+
+
+def stored_batches(scene: Scene, topic: str) -> list[bytes]:
+    with RawClient(scene.kafka.bootstrap) as direct:
+        return direct.fetch(topic).batches
+
+
 def test_keys_that_change_in_the_middle(calm: Scene, topic: str):
     calm.topic(topic)
     with (

@@ -9,11 +9,12 @@ import pytest
 from kveil.protocol.envelope.stream import Kind
 from kveil.protocol.kafka.record_batch import read_header, split_batches
 from kveil.proxy.errors import ErrorCode
+from kveil.proxy.needs import TopicSettingsNeed
 from tests.support.announced import TOPIC, World
 from tests.support.conversation import DELETED, Clock, read_response
 from tests.support.fetching import FETCH
 from tests.support.realm import consumes, produces
-from tests.support.records import client_batch, idempotent
+from tests.support.records import client_batch, fetched, idempotent
 from tests.support.told import Log, Member
 from tests.vectors.reference import Batch, record
 
@@ -139,6 +140,52 @@ class TestAttacks:
         del log.batches[2]
         assert offsets(log.read(billing, 2)) == [3]
         assert alarms(billing) == {Kind.GAP: 1}
+
+
+class TestSettings:
+    """Whether batches may be missing is a matter of the topic's settings, which are asked for before the fetch.
+
+    Behind it their answer could stand behind that of the client's next request, which waits for the fetch's.
+    """
+
+    @pytest.fixture
+    def reader(self, world, tmp_path):
+        return Member(tmp_path, world, world.members.join("billing", consumes()), mode="auto")
+
+    def ask(self, reader, *topics, epoch=-1):
+        """What is needed before a fetch that names these goes out, and nothing once its answer is there."""
+        reader.talk.needed.clear()
+        asked = [{"topic": one, "partitions": [{"partition": 0, "fetch_offset": 0}]} for one in topics]
+        number = reader.talk.client(FETCH, 12, {"topics": asked, "session_epoch": epoch})
+        assert reader.talk.to_broker
+        found = list(reader.talk.needed)
+        reader.talk.broker(FETCH, 12, number, {"responses": []})
+        assert reader.talk.to_client
+        assert reader.talk.needed == found
+        return found
+
+    def test_of_topics_that_it_names(self, reader):
+        assert self.ask(reader, TOPIC) == [TopicSettingsNeed(TOPIC)]
+        assert self.ask(reader, TOPIC) == []
+
+    def test_of_topics_that_its_session_has_named_before(self, reader, world):
+        self.ask(reader, TOPIC, epoch=0)
+        assert self.ask(reader, epoch=1) == []
+        world.clock.now += 3600
+        assert self.ask(reader, epoch=2) == [TopicSettingsNeed(TOPIC)]
+
+    def test_they_count_until_its_answer_has_come(self, log, world, tmp_path, reader):
+        shop = Member(tmp_path, world, world.members.join("shop", produces()))
+        world.deliver()
+        write(log, shop)
+        del log.batches[1]
+        asked = {"topic": TOPIC, "partitions": [{"partition": 0, "fetch_offset": 0}]}
+        number = reader.talk.client(FETCH, 12, {"topics": [asked], "session_epoch": -1})
+        assert reader.talk.to_broker
+        world.clock.now += 3600
+        reader.talk.broker(FETCH, 12, number, fetched({TOPIC: {0: b"".join(log.batches)}}))
+        assert reader.talk.to_client
+        assert alarms(reader) == {Kind.GAP: 1}
 
 
 class TestCutBack:
