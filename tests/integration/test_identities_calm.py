@@ -295,7 +295,7 @@ def test_processes_that_end(calm: Scene, topic: str, workers: int):
         steady_producer(shop.bootstrap, topic) as producer,
         steady_consumer(billing.bootstrap, topic) as consumer,
     ):
-        for proxy, end in ((shop, "stop"), (billing, "stop"), (shop, "kill"), (billing, "kill"), (shop, "kill")):
+        for proxy, end in ((shop, "stop"), (billing, "kill"), (shop, "kill"), (billing, "stop")):
             producer.wait_for_more(30)
             consumer.wait_for(consumer.count + 10)
             assert_calm(proxy)
