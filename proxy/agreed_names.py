@@ -40,7 +40,10 @@ class AgreedNames(TopicNames):
 
     def learn(self, topic_id: bytes, name: str) -> str:
         """Return the name that the id has. What is not agreed stays unknown."""
-        return self.find(topic_id) or name
+        known = self.find(topic_id)
+        if known == name:
+            self._note_id(topic_id, name)
+        return known or name
 
     def give(self, client: object, topic_id: bytes) -> None:
         """Do nothing: `agree` has done it."""
@@ -69,7 +72,8 @@ class AgreedNames(TopicNames):
 
     async def look_up(self, topic_ids: Sequence[bytes]) -> None:
         """Learn the names that the holder knows of these ids."""
-        self._keep(await self._holder.names_of(topic_ids))
+        for topic_id, name in (await self._holder.names_of(topic_ids)).items():
+            self._names.setdefault(topic_id, name)  # known of old: that it still exists isn't said
 
     async def look_for_gift(self, client: object, topic_id: bytes) -> None:
         """Learn whether the client was told the id by way of another worker."""

@@ -16,12 +16,14 @@ class Asked(NamedTuple):
 class Asking:
     """What is known of it."""
 
-    __slots__ = ("asked", "ends", "looked", "requests")
+    __slots__ = ("asked", "ends", "looked", "requests", "topics")
 
     def __init__(self) -> None:
         self.asked: dict[Place, Asked] = {}
         self.ends: dict[Place, int] = {}
         """Where the log ended when that was told last."""
+        self.topics: set[str | bytes] = set()
+        """Those of the places that are asked for."""
         self.requests = 0
         self.looked = float("-inf")
         """When the ends were compared last with what should be there."""

@@ -125,6 +125,11 @@ class Rule:
     # By partition: plain batches that end before this offset are read too. A mapping has no hash; rules are in needs.
     plain_before: Mapping[int, int] = field(default_factory=dict, hash=False)
 
+    @property
+    def is_sealed_announced(self) -> bool:
+        """Whether what is sealed has a signature and a position."""
+        return self.key.provider == registry.ANNOUNCED
+
     def admits(self, use: Use, principal: str | None) -> bool:
         """Whether a principal may use the topic so. None is a client that hasn't proved who it is."""
         named = self.producers if use is Use.PRODUCE else self.consumers

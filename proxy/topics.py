@@ -57,6 +57,8 @@ class TopicNames:
     def __init__(self) -> None:
         self._names: dict[bytes, str] = {}
         self._given: OrderedDict[tuple[object, bytes], None] = OrderedDict()
+        self._ids: dict[str, bytes] = {}
+        self._former: set[bytes] = set()  # ids of topics that were made again: they never come back
 
     def find(self, topic_id: bytes) -> str | None:
         """Return the topic's name, None if it isn't known."""
@@ -70,7 +72,22 @@ class TopicNames:
         """
         if len(self._names) >= MAX_NAMES and topic_id not in self._names:
             return name
-        return self._names.setdefault(topic_id, name)
+        known = self._names.setdefault(topic_id, name)
+        if known == name:
+            self._note_id(topic_id, name)
+        return known
+
+    def id_of(self, name: str) -> bytes | None:
+        """Return the id of the topic that has this name now, as far as the broker has said."""
+        return self._ids.get(name)
+
+    def _note_id(self, topic_id: bytes, name: str) -> None:
+        """The broker says that the topic exists. A broker that lags behind may say it of one that was deleted."""
+        before = self._ids.get(name)
+        if topic_id != before and topic_id not in self._former:
+            self._ids[name] = topic_id
+            if before is not None:
+                self._former.add(before)
 
     def give(self, client: object, topic_id: bytes) -> None:
         """Take note that this client was told the id's name."""
@@ -122,6 +139,11 @@ class SettingsCache:
         if entry is None or entry[0] <= now:
             return None
         return entry[1]
+
+    def last(self, topic: str) -> TopicSettings | None:
+        """Return the settings however old they are, None if they were never read, or are known to have changed."""
+        entry = self._entries.get(topic)
+        return None if entry is None else entry[1]
 
     def learn(self, topic: str, settings: TopicSettings, now: float) -> None:
         """Keep the settings for their lifetime, unless there is no room: then all are read again."""

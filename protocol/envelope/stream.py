@@ -18,9 +18,9 @@ from typing import Final
 
 from kveil.protocol.envelope.seen import Seen
 from kveil.protocol.envelope.stream_lane import Finding, Kind, LaneKey
-from kveil.protocol.envelope.stream_run import MAX_LANES, Run
+from kveil.protocol.envelope.stream_run import MAX_LANES, Leader, Run
 
-__all__ = ["Finding", "Kind", "Stream"]
+__all__ = ["Finding", "Kind", "Leader", "Stream"]
 
 MAX_RUNS: Final = 4
 """Places of one partition that are read at the same time, or were."""
@@ -39,14 +39,23 @@ class Stream:
     With `refuse_gaps` what a gap shows at isn't taken, and is found again when it is read again.
     """
 
-    def __init__(self, *, refuse_gaps: bool = False) -> None:
+    def __init__(self, *, refuse_gaps: bool = False, is_remade: bool = False) -> None:
+        """`is_remade`: there was another topic of that name, to which batches went that are vouched for."""
         self._refuse_gaps = refuse_gaps
+        self._is_remade = is_remade
         self._runs: list[Run] = []  # by offset
         self._used: list[Run] = []  # the same by use, the latest at the end
         self._heads: dict[LaneKey, tuple[int, float, float]] = {}  # batches, when that was first and last heard
 
     def read(
-        self, start: int, end: int, seen: Sequence[Seen], now: float, *, growth_only: bool = False
+        self,
+        start: int,
+        end: int,
+        seen: Sequence[Seen],
+        now: float,
+        *,
+        growth_only: bool = False,
+        leader: Leader | None = None,
     ) -> list[Finding]:
         """The log from offset `start` to `end - 1` was read, and held these, by offset, and nothing else with a
         position.
@@ -55,9 +64,11 @@ class Stream:
         topic that is or was compacted, nothing is a gap; nor is it in record mode. From the offset of the first refusal
         on, with `refuse_gaps` of the first gap, nothing was taken, and nothing must be delivered; it may lie behind
         `end`, where another reader has been.
+
+        `leader` is of the batch that ends at `end`, where that is all that was read.
         """
+        findings = self._cut_by(leader, end)
         run = self._run_at(start, now)
-        findings: list[Finding] = []
         for each in [*seen, None]:
             offset = end if each is None else each.offset
             made = self._join(run, offset, growth_only)
@@ -68,8 +79,18 @@ class Stream:
                 run.end = max(run.end, min(offset, self._start_behind(run)))
                 break
             run.end = max(run.end, offset if each is None else offset + 1)
+        else:
+            if leader is not None:
+                run.note_leader(leader)
         self._forget_runs(run)
         return findings
+
+    def _cut_by(self, leader: Leader | None, end: int) -> list[Finding]:
+        """Believe that the log was cut back, where what was read before is now from a later leader."""
+        if leader is None or not any(run.is_older(leader, end) for run in self._runs):
+            return []
+        self.cut(leader.base)
+        return [Finding(Kind.CUT, b"", 0, 0, 0, leader.base)]
 
     def _stops(self, findings: Iterable[Finding]) -> bool:
         return any(each.kind.is_refusal or self._refuse_gaps for each in findings)
@@ -80,6 +101,7 @@ class Stream:
             if run.start <= offset <= run.end:
                 return run
         run = Run(offset, now)
+        run.has_forgotten = self._is_remade  # what isn't there may have stood in the other one
         self._runs = sorted([*self._runs, run], key=lambda each: each.start)
         return run
 

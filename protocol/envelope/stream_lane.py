@@ -25,7 +25,9 @@ LaneKey = tuple[bytes, int]
 
 
 class Kind(Enum):
-    """What was found. The first three are refusals: what they were found at must not be delivered."""
+    """What was found. The first three are refusals: what they were found at must not be delivered. The last two are the
+    cluster's word, which changes what is expected of it.
+    """
 
     REPLAY = "a batch again at another offset"
     REORDER = "a batch behind a later one"
@@ -33,15 +35,22 @@ class Kind(Enum):
     GAP = "acknowledged batches are missing"
     WITHHELD = "acknowledged batches are missing at the end"
     OUTCOME = "another end of a transaction than its producer's, or than was shown before"
+    CUT = "the cluster says that the log was cut back"
+    REMADE = "the cluster says that the topic was made again"
 
     @property
     def is_refusal(self) -> bool:
         """Whether the batch is refused whatever a rule says."""
         return self in {Kind.REPLAY, Kind.REORDER, Kind.FORK}
 
+    @property
+    def is_notice(self) -> bool:
+        """Whether nothing is wrong by itself: the finding is about no lane."""
+        return self in {Kind.CUT, Kind.REMADE}
+
 
 class Finding(NamedTuple):
-    """What is wrong with a lane: batches `first` to `last`, seen at `offset`."""
+    """What is wrong with a lane: batches `first` to `last`, seen at `offset`. A notice has its offset only."""
 
     kind: Kind
     kid: bytes

@@ -6,7 +6,7 @@ Lanes are judged by what was read alone: a batch that nobody fetched is no gap. 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from kveil.protocol.envelope.position import Range, without
 from kveil.protocol.envelope.seen import Seen
@@ -25,11 +25,23 @@ from kveil.protocol.envelope.stream_lane import (
 MAX_LANES: Final = 128
 """Lanes of a run; the one that was seen longest ago is forgotten first."""
 
+MAX_LEADERS: Final = 64
+"""Leader epochs of a run; the oldest is forgotten first."""
+
+
+class Leader(NamedTuple):
+    """A batch's base offset, and the leader epoch in its header. Both grow along an honest log; where an offset comes
+    again with a higher epoch, the log was cut back.
+    """
+
+    base: int
+    epoch: int
+
 
 class Run:
     """Offsets `start` to `end - 1`, and the lanes in them, the one seen last at the end."""
 
-    __slots__ = ("began", "end", "floors", "has_forgotten", "lanes", "start")
+    __slots__ = ("began", "end", "floors", "has_forgotten", "lanes", "leaders", "start")
 
     def __init__(self, start: int, now: float) -> None:
         self.start = self.end = start
@@ -37,6 +49,7 @@ class Run:
         self.lanes: dict[LaneKey, LaneRun] = {}
         self.floors: dict[LaneKey, int] = {}  # heads that may lie before the start
         self.has_forgotten = False
+        self.leaders: list[Leader] = []  # each the first batch of its epoch
 
     @property
     def is_from_the_start(self) -> bool:
@@ -122,6 +135,8 @@ class Run:
             self.lanes[key] = after
         for key, floor in right.floors.items():
             self.floors[key] = max(self.floors.get(key, 0), floor)
+        for leader in right.leaders:
+            self.note_leader(leader)
         self.end = right.end
         self.has_forgotten = self.has_forgotten or right.has_forgotten
         self._forget_lanes()
@@ -138,9 +153,22 @@ class Run:
             return []
         return [*missing, (first, batch - 1)] if first < batch else missing
 
+    def note_leader(self, leader: Leader) -> None:
+        """A batch of the run is from this leader."""
+        if not self.leaders or leader.epoch > self.leaders[-1].epoch:
+            self.leaders = [*self.leaders[1 - MAX_LEADERS :], leader]
+
+    def is_older(self, leader: Leader, end: int) -> bool:
+        """Whether what was read where this leader's batch is now, up to `end`, was from an earlier one."""
+        offset = max(self.start, leader.base)
+        known = [each.epoch for each in self.leaders if each.base <= offset]
+        return offset < min(self.end, end) and bool(known) and known[-1] < leader.epoch
+
     def cut(self, offset: int) -> None:
-        """Forget what was at `offset` and behind it."""
+        """Forget what was at `offset` and behind it, and what was taken for seen because it is acknowledged."""
         self.end = min(self.end, offset)
+        self.floors.clear()
+        self.leaders = [each for each in self.leaders if each.base < offset]
         for key, lane in list(self.lanes.items()):
             while lane.window and lane.last.offset >= offset:
                 lane.window.pop()

@@ -65,6 +65,7 @@ AuditType = Literal[
     "user.added",  # the users file has another user; subject: user
     "user.changed",  # a user has another password; subject: user
     "user.removed",  # a user was taken out of the users file; subject: user
+    "stream.restarted",  # a log was cut back, or its topic made again, says the cluster; subject: topic/partition
 ]
 
 

@@ -98,7 +98,7 @@ class Survey:
 
 def _identity_gauges(keys: "AnnouncedKeys") -> dict[str, float]:
     found = {**control_samples(keys.control), "kveil_announcements_total": keys.announcements}
-    for found_kind in StreamAlarm:
+    for found_kind in (kind for kind in StreamAlarm if not kind.is_notice):
         found[sample_name("kveil_stream_alarms_total", kind=found_kind.name.lower())] = keys.streams.alarms[found_kind]
     return found
 

@@ -14,7 +14,7 @@ from kveil.proxy.apis.access import check_access
 from kveil.proxy.apis.endpoints import ENDPOINT, endpoint_edits
 from kveil.proxy.apis.exchange import Answer, Exchange, Forward, Outcome, gift_need
 from kveil.proxy.apis.opening import STEP_BYTES, FetchedRecords, Room
-from kveil.proxy.apis.positions import Reading, Watch, find_reading, watch_of
+from kveil.proxy.apis.positions import Reading, Watch, find_reading, settings_needs, watch_of
 from kveil.proxy.asking import Place
 from kveil.proxy.config import Direction
 from kveil.proxy.context import Connection
@@ -53,7 +53,7 @@ class Fetch(Exchange):
         {
             "replica_id": Want.VALUE,
             "replica_state": {"replica_id": Want.VALUE},
-            "topics": {"topic_id": Want.VALUE},
+            "topics": {"topic": Want.VALUE, "topic_id": Want.VALUE},
         }
     )
     RESPONSE = FrozenShape(
@@ -77,7 +77,7 @@ class Fetch(Exchange):
         return bool(self._found)
 
     def request_needs(self) -> Sequence[Need]:
-        """Return the names of topics that the request has ids of, where they aren't known."""
+        """Return the names of topics that the request has ids of, where they aren't known; then settings of topics."""
         (replica_id, state, topics), _ = self.walk_request()
         if state is not None:
             (replica_id,) = state
@@ -85,7 +85,9 @@ class Fetch(Exchange):
             raise CloseConnection(f"a Fetch with replica id {replica_id}: brokers don't come through here")
         if self.connection.direction is Direction.PRODUCE:
             return ()
-        return name_needs(self, (topic_id for (topic_id,) in topics or ()))
+        names = name_needs(self, (topic_id for _, topic_id in topics or ()))
+        named = (topic_id or name for name, topic_id in topics or ())
+        return names or settings_needs(self.connection, named, self.failures)
 
     def request(self) -> Outcome:
         """Forward the request, or refuse it where no records are handed out."""
@@ -120,8 +122,6 @@ class Fetch(Exchange):
         for found in self._found:
             if isinstance(found.records, FetchedRecords):
                 needs.update(dict.fromkeys(found.records.needs(self.failures)))
-                if found.records.reading is not None:
-                    needs.update(dict.fromkeys(found.records.reading.needs(self.failures)))
         return list(needs)
 
     def _find(self, frame: memoryview, topics: Any) -> Iterator[_Found]:

@@ -62,7 +62,7 @@ class Placing:
         self._produce_version = produce_version
         self._connection = connection
         self._kid = sealing.key.kid
-        self._where = topic, partition, sealing.mode
+        self._where = connection.shared.topic_names.id_of(sealing.topic) or topic, partition, sealing.mode
         self._acks = acks
         self._header: BatchHeader
         self._writer: Writer

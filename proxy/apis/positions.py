@@ -6,7 +6,7 @@ from kveil.protocol.envelope.errors import EnvelopeError
 from kveil.protocol.envelope.sealed_batch import SealedBatch
 from kveil.protocol.envelope.sealed_records import RecordSealedBatch
 from kveil.protocol.envelope.seen import Seen, seen_in
-from kveil.protocol.envelope.stream import GRACE_SECONDS, Finding, Kind, Stream
+from kveil.protocol.envelope.stream import GRACE_SECONDS, Finding, Kind, Leader, Stream
 from kveil.protocol.kafka.aborted import Entry, Outcome, outcomes_in
 from kveil.protocol.kafka.headers import RequestHeader
 from kveil.protocol.kafka.record_batch import BatchHeader
@@ -17,7 +17,6 @@ from kveil.proxy.context import Connection
 from kveil.proxy.keys.streams import End, Partition, Streams
 from kveil.proxy.needs import Need, TopicSettingsNeed
 from kveil.proxy.policy import Rule
-from kveil.proxy.topics import TopicSettings
 
 _ASKED = FrozenShape(
     {
@@ -114,24 +113,13 @@ class Reading:
         self._rule = rule
         self._aborted = aborted
 
-    def needs(self, failures: Mapping[Need, Exception]) -> list[Need]:
-        """Return the settings of the topic, if it takes them to say whether batches may be missing."""
-        need = TopicSettingsNeed(self._partition.topic)
-        asks = self._rule.mode is Mode.AUTO and self._settings is None and need not in failures
-        return [need] if asks else []
-
-    @property
-    def _settings(self) -> TopicSettings | None:
-        shared = self._connection.shared
-        return shared.topic_settings.find(self._partition.topic, shared.now())
-
     @property
     def _growth_only(self) -> bool:
         """Whether the log cleaner may have made holes.
 
         Not where the rule pins batch mode: such a topic is never compacted, whatever a broker says of it.
         """
-        settings = self._settings
+        settings = self._connection.shared.topic_settings.last(self._partition.topic)  # as of the request, or later
         return self._rule.mode is not Mode.BATCH and (
             settings is None or bool(settings.unreadable) or settings.is_compacted
         )
@@ -156,10 +144,11 @@ class Reading:
         if outcome is not None:
             self._refuse(outcome, seen)
         now = self._connection.shared.now()
-        findings = self._stream.read(start, end, seen, now, growth_only=self._growth_only)
+        leader = Leader(base, header.partition_leader_epoch)
+        findings = self._stream.read(start, end, seen, now, growth_only=self._growth_only, leader=leader)
         self._tell(findings)
         for found in findings:
-            if found.kind.is_refusal or self._partition.refuses_gaps:
+            if found.kind.is_refusal or (self._partition.refuses_gaps and not found.kind.is_notice):
                 raise OutOfPlace(found.kind.value)
         self._start = end if self._is_whole else None
         if outcome is not None:
@@ -191,8 +180,9 @@ class Reading:
     def _tell(self, findings: list[Finding]) -> None:
         if findings:
             keys = self._connection.shared.announced_keys
-            producer = "" if keys is None else keys.producer_of(findings[0].kid)
-            self._streams.tell(self._partition, findings, producer, self._connection.cause)
+            for found in findings:
+                producer = "" if keys is None or found.kind.is_notice else keys.producer_of(found.kid)
+                self._streams.tell(self._partition, [found], producer, self._connection.cause)
 
 
 def _batches_of(seen: Iterable[Seen]) -> dict[tuple[bytes, int, int], None]:
@@ -214,6 +204,8 @@ def find_reading(
     keys = connection.shared.announced_keys
     if keys is None or not rule.announced or rule.sealed_as is not None:
         return None
+    # By whatever a client names it, it is the topic of this id.
+    place = connection.shared.topic_names.id_of(topic) or place if isinstance(place, str) else place
     partition = Partition(topic, place, index, rule.refuse_gaps)
     return Reading(partition, rule, connection, keys.streams, start=start, aborted=aborted)
 
@@ -232,6 +224,8 @@ class Watch:
         if session_epoch in _FULL:
             asking.asked.clear()
             asking.ends.clear()
+            asking.topics.clear()
+        asking.topics.update(topic_id or name for name, topic_id, _ in topics or ())
         asking.requests += 1
         self._number = asking.requests
         for name, topic_id, partitions in topics or ():
@@ -288,6 +282,28 @@ class Watch:
             reading = find_reading(name, topic, index, rule, self._connection, start=self.start(topic, index))
         if reading is not None:
             reading.reached(end)
+
+
+def settings_needs(
+    connection: Connection, topics: Iterable[str | bytes], failures: Mapping[Need, Exception]
+) -> list[Need]:
+    """Return the settings that it takes to say whether batches may be missing, of topics that a fetch names, and those
+    that its session has named before.
+
+    They are asked for before the fetch: behind it, the answer could stand behind one that waits for it.
+    """
+    shared = connection.shared
+    if shared.announced_keys is None:
+        return []
+    needs: dict[Need, None] = {}
+    for topic in {*topics, *connection.asking.topics}:
+        name = topic if isinstance(topic, str) else shared.topic_names.find(topic)
+        if name is None:
+            continue
+        rule, need = shared.policy.rule_for(name), TopicSettingsNeed(name)
+        if rule.announced and rule.sealed_as is None and rule.mode is Mode.AUTO and need not in failures:
+            needs |= {} if shared.topic_settings.find(name, shared.now()) else {need: None}
+    return list(needs)
 
 
 def watch_of(request: RequestHeader, frame: memoryview, connection: Connection) -> Watch | None:

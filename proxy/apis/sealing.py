@@ -1,7 +1,8 @@
 """Whether and how a topic's batches are sealed."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from functools import partial
+from typing import Final, NamedTuple
 
 from kveil.protocol.envelope.key_schedule import EpochKey, KeyHidingKey
 from kveil.proxy.config import Mode
@@ -12,6 +13,9 @@ from kveil.proxy.keys.hiding import NOT_MADE
 from kveil.proxy.needs import HidingKeyNeed, MessageLimitNeed, Need, SealingKeyNeed, TopicSettingsNeed
 from kveil.proxy.policy import Rule
 from kveil.proxy.topics import TopicSettings
+
+LARGEST_LIMIT: Final = 2**31 - 1
+"""Of `max.message.bytes`."""
 
 
 class Sealing(NamedTuple):
@@ -72,14 +76,15 @@ def find_sealing(
     return Sealing(topic, rule, mode, key, hiding if rule.hide_keys else None, settings)
 
 
-def limit_with_room(batch_bytes: int, mode: Mode) -> int:
+def limit_with_room(batch_bytes: int, mode: Mode, *, is_announced: bool = False) -> int:
     """Return the `max.message.bytes` that takes any batch of so many bytes once it is sealed in a mode.
 
     BATCH: an eighth covers the stubs of records of a few bytes, which shrink to one byte each; 4 KiB the envelope.
-    RECORD: each record has an envelope of its own. Four times covers those of 60 bytes and more.
+    RECORD: each record has an envelope of its own. Four times covers those of 60 bytes and more. With an announced key
+    it has a signature and a position, too: 32 times covers records of 10 bytes and more, and some skipped ranges.
     """
     if mode is Mode.RECORD:
-        return 4 * batch_bytes
+        return min((32 if is_announced else 4) * batch_bytes, LARGEST_LIMIT)
     return batch_bytes + batch_bytes // 8 + 4096
 
 
@@ -89,9 +94,10 @@ def find_limit_need(sealing: Sealing, sizes: Iterable[int]) -> MessageLimitNeed 
     if not sealing.rule.raise_message_limit or settings is None or settings.is_limit_refused:
         return None
     limit = settings.max_message_bytes
-    if limit is None or not any(size <= limit < limit_with_room(size, sealing.mode) for size in sizes):
+    room = partial(limit_with_room, mode=sealing.mode, is_announced=sealing.rule.is_sealed_announced)
+    if limit is None or not any(size <= limit < room(size) for size in sizes):
         return None
-    return MessageLimitNeed(sealing.topic, limit_with_room(limit, sealing.mode))
+    return MessageLimitNeed(sealing.topic, room(limit))
 
 
 def _unread(topic: str, failure: Exception) -> Refused:

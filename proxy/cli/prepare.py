@@ -102,8 +102,10 @@ def _limits(found: "Mapping[str, TopicSettings | Exception]", policy: "Policy", 
     limits = {}
     for topic, settings in found.items():
         if isinstance(settings, TopicSettings) and settings.max_message_bytes is not None:
-            mode = sealing_mode(policy.rule_for(topic).mode, settings)
-            limits[topic] = _Limit(settings.max_message_bytes, limit_with_room(batch_bytes, mode))
+            rule = policy.rule_for(topic)
+            mode, is_announced = sealing_mode(rule.mode, settings), rule.is_sealed_announced
+            room = limit_with_room(batch_bytes, mode, is_announced=is_announced)
+            limits[topic] = _Limit(settings.max_message_bytes, room)
     return limits
 
 

@@ -52,7 +52,7 @@ def _troubles(check: str, topic: str, rule: Rule, settings: TopicSettings) -> It
         text = "it is compacted, and its rule says mode: batch: the broker refuses what has no key"
         yield failure(check, text, "say mode: auto in its rule, or set cleanup.policy to delete")
     limit, mode = settings.max_message_bytes, sealing_mode(rule.mode, settings)
-    needed = limit_with_room(DEFAULT_MAX_MESSAGE_BYTES, mode)
+    needed = limit_with_room(DEFAULT_MAX_MESSAGE_BYTES, mode, is_announced=rule.is_sealed_announced)
     if limit is not None and limit < needed and not rule.raise_message_limit:
         text = (
             f"max.message.bytes {limit} leaves no room for what sealing adds to the largest batches; those that don't "

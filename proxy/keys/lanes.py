@@ -40,7 +40,7 @@ _SEQUENCES: Final = 2**31
 _fingerprint = Fingerprint(os.urandom(KEY_LENGTH))
 
 Where = tuple[str | bytes, int, object]
-"""A topic as the request has it, a partition, and how it is sealed: a topic that is made again has another id."""
+"""A topic by its id, or its name where no id is known, a partition, and how it is sealed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +60,7 @@ class Writer:
 
     lane: Lane
     kid: bytes
+    topic: str | bytes
     partition: int
     kept: list[_Kept] = field(default_factory=list)
     last_offset: int = -1
@@ -115,6 +116,7 @@ class Lanes:
         self._fresh_from = began + RETRY_SECONDS if is_alone else float("inf")
         self._numbers = count(1)
         self._of_keys: dict[bytes, list[Writer]] = {}
+        self._topics: dict[bytes, str | bytes] = {}  # of keys: the one that they seal for now
         self._writers: dict[tuple[Where, int], Writer] = {}
         self._free: dict[tuple[bytes, Where], list[Writer]] = {}
         self._runs: OrderedDict[tuple[Where, int], _Run] = OrderedDict()
@@ -134,12 +136,15 @@ class Lanes:
         """How far each lane goes, of all keys."""
         for each in self._of_keys.values():
             for one in each:
+                if one.topic != self._topics[one.kid]:
+                    continue  # it was made again, and what was in the other one needn't be there
                 lane = one.lane
                 yield Progress(one.kid, one.partition, lane.number, lane.acknowledged_batch, lane.batches)
 
     def forget(self, kid: bytes) -> None:
         """Nothing is sealed under a key any more, and what was is told."""
         self._of_keys.pop(kid, None)
+        self._topics.pop(kid, None)
         self._writers = {place: one for place, one in self._writers.items() if one.kid != kid}
         self._free = {place: some for place, some in self._free.items() if place[0] != kid}
 
@@ -152,11 +157,13 @@ class Lanes:
         found = held.get(place)
         if found is None or found.kid != kid:
             free = self._free.get((kid, where))
-            found = held[place] = free.pop() if free else self._new(kid, where[1])
+            found = held[place] = free.pop() if free else self._new(kid, where)
         return found
 
-    def _new(self, kid: bytes, partition: int) -> Writer:
-        made = Writer(Lane(next(self._numbers)), kid, partition)
+    def _new(self, kid: bytes, where: Where) -> Writer:
+        topic, partition, _ = where
+        made = Writer(Lane(next(self._numbers)), kid, topic, partition)
+        self._topics[kid] = topic
         self._of_keys.setdefault(kid, []).append(made)
         return made
 

@@ -1,7 +1,7 @@
 """Where the batches that a process opens stand in their streams, partition by partition.
 
-It is section 14.3 of the envelopes' FORMAT.md. Clients name a topic by its id, or by its name where they are older: a
-topic that is made again under its name is another one for the first, and looks like an attack to the second.
+It is section 14.3 of the envelopes' FORMAT.md. A topic that is made again under its name has another id, and nothing of
+what was known of it. That it was is the cluster's word, and so it is told, as is that a log was cut back.
 """
 
 from collections import Counter, OrderedDict
@@ -38,7 +38,7 @@ Said = dict[tuple[str, int], SaidOfPartition]
 
 
 class Partition(NamedTuple):
-    """One that is read. `place` is its topic as the client names it."""
+    """One that is read. `place` is its topic's id, or its name where no id is known."""
 
     topic: str
     place: str | bytes
@@ -70,9 +70,16 @@ class Streams:
         if found is not None:
             self._streams.move_to_end(partition)
             return found
-        made = self._streams[partition] = Stream(refuse_gaps=partition.refuses_gaps)
-        for named in self._said_of(partition):
-            made.note_heads(_rows(named.heads), now)
+        named = self._streams.pop(partition._replace(place=partition.topic), None)
+        if named is not None:  # its id has become known
+            self._streams[partition] = named
+            return named
+        is_remade = any((one.topic, one.number) == (partition.topic, partition.number) for one in self._streams)
+        if is_remade:
+            self.tell(partition, [Finding(Kind.REMADE, b"", 0, 0, 0, 0)], "", None)
+        made = self._streams[partition] = Stream(refuse_gaps=partition.refuses_gaps, is_remade=is_remade)
+        for said in self._said_of(partition):
+            made.note_heads(_rows(said.heads), now)
         if len(self._streams) > MAX_STREAMS:
             self._streams.popitem(last=False)
         return made
@@ -108,9 +115,14 @@ class Streams:
                     self.tell(partition, outcomes.say(ended), producer, None)
 
     def tell(self, partition: Partition, findings: Iterable[Finding], producer: str, cause: Cause | None) -> None:
-        """Raise the alarm: in the log, the audit and a metric."""
+        """Raise the alarm, or give notice: in the log, the audit and a metric."""
         for kind, kid, lane, first, last, offset in findings:
             self.alarms[kind] += 1
+            if kind.is_notice:
+                give = partial(_notice, partition, cause)
+                key = (partition[:3], kind, offset)
+                log_limited(give, "stream_restarted", key=key, kind=kind.name.lower(), offset=offset, reason=kind.value)
+                continue
             told: dict[str, Any] = {"kind": kind.name.lower(), "producer": producer, "kid": kid.hex(), "lane": lane}
             told |= {"first_batch": first, "last_batch": last, "offset": offset, "reason": kind.value}
             write = partial(_write, partition, cause)
@@ -133,6 +145,11 @@ def said_by(beacon: "Beacon", topics: Mapping[bytes, str]) -> Said:
 
 def _rows(heads: Heads) -> list[tuple[bytes, int, int]]:
     return [(kid, lane, batches) for (kid, lane), batches in heads.items()]
+
+
+def _notice(partition: Partition, cause: Cause | None, event: str, **told: object) -> None:
+    _log.warning(event, topic=partition.topic, partition=partition.number, **told)
+    audit("stream.restarted", f"{partition.topic}/{partition.number}", cause, **told)
 
 
 def _write(partition: Partition, cause: Cause | None, event: str, **told: object) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kveil.protocol.kafka.api_table import ApiKey
-from kveil.proxy.apis.sealing import limit_with_room, sealing_mode
+from kveil.proxy.apis.sealing import LARGEST_LIMIT, limit_with_room, sealing_mode
 from kveil.proxy.apis.topic_configs import TOPIC
 from kveil.proxy.config import Mode
 from kveil.proxy.migrate.cluster import Cluster, Topic, check
@@ -80,7 +80,7 @@ async def read_configs(cluster: Cluster, topic: str) -> Configs:
     return Configs(all=settings, own={name: value for name, value in settings.items() if name in own})
 
 
-def settings_for(source: Configs, mode: Mode | None) -> dict[str, str]:
+def settings_for(source: Configs, mode: Mode | None, *, is_announced: bool = False) -> dict[str, str]:
     """Return the settings of a new destination: the source's own, its timestamps kept, and room for what sealing adds.
 
     `mode` is None for a plain one.
@@ -88,11 +88,9 @@ def settings_for(source: Configs, mode: Mode | None) -> dict[str, str]:
     limit = int(source.all.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
     found = {name: value for name, value in source.own.items() if name not in _LEFT_OUT}
     found["message.timestamp.type"] = "CreateTime"
-    found["max.message.bytes"] = str(min(limit if mode is None else limit_with_room(limit, mode), _LARGEST))
+    room = limit if mode is None else limit_with_room(limit, mode, is_announced=is_announced)
+    found["max.message.bytes"] = str(min(room, LARGEST_LIMIT))
     return found
-
-
-_LARGEST: Final = 2**31 - 1
 
 
 def check_destination(source: Topic, dest: Topic, configs: Configs, dest_configs: Configs) -> None:

@@ -106,7 +106,8 @@ async def look(cluster: Cluster, shared: Shared, order: Order) -> Plan:
     dest = await cluster.find_topic(order.dest)
     if dest is None:
         mode = mode_for(shared.policy, order.dest, configs)
-        settings = settings_for(configs, mode)
+        is_announced = shared.policy.rule_for(order.dest).is_sealed_announced
+        settings = settings_for(configs, mode, is_announced=is_announced)
         return Plan(
             source=source,
             source_configs=configs,

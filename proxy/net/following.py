@@ -19,8 +19,9 @@ from kveil.proxy.net.topic_log import TopicLog, TopicReader
 if TYPE_CHECKING:
     from kveil.proxy.keys.announced import AnnouncedKeys
 
-# How often a producer says how far it is: what is withheld at the end shows within this and a few seconds more.
-BEACON_SECONDS: Final = 60.0
+# How often a producer says how far it is. With the time that this may take, and the grace that readers give what is on
+# its way to them, what is withheld at the end shows within 65 s.
+BEACON_SECONDS: Final = 55.0
 # How soon it says so again where it was asked: an authority asks by a new checkpoint.
 ANSWER_SECONDS: Final = 1.0
 # How long that may take, at the end too.
@@ -63,12 +64,15 @@ async def following_announced(shared: Shared, keys: "AnnouncedKeys") -> AsyncIte
 
 
 async def _tell(keys: "AnnouncedKeys", asked: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    due = loop.time() + BEACON_SECONDS
     while True:
         await asyncio.sleep(ANSWER_SECONDS)
         with suppress(TimeoutError):
-            async with asyncio.timeout(BEACON_SECONDS - ANSWER_SECONDS):
+            async with asyncio.timeout_at(due):
                 await asked.wait()
         asked.clear()
+        due = min(due, loop.time()) + BEACON_SECONDS  # not later for what the last one took
         await _tell_once(keys)
 
 

@@ -121,6 +121,16 @@ class TestWhatOneWasTold:
         assert produce(talk) == "plain"
         assert len(workers.asked) == before
 
+    def test_which_of_two_topics_of_a_name_there_is_now(self, workers):
+        """As Metadata has it. That an id is known of old says nothing."""
+        first, other = workers.worker(), workers.worker()
+        for topic_id in (ID, OTHER):
+            tell(first, ("orders", topic_id))
+            assert produce(workers.at(other.shared), topic_id) == "sealed"
+            assert other.shared.topic_names.id_of("orders") == (None if topic_id == ID else ID)
+            tell(other, ("orders", topic_id))
+        assert [one.shared.topic_names.id_of("orders") for one in (first, other)] == [OTHER, OTHER]
+
     def test_fetching(self, workers):
         tell(workers.worker(), ("logs", ID))
         batch = client_batch()

@@ -21,6 +21,17 @@ class TestNames:
         names = TopicNames()
         names.learn(ID, "orders")
         assert names.learn(OTHER, "orders") == "orders"
+        assert names.id_of("orders") == OTHER
+
+    def test_the_id_before_does_not_come_back(self):
+        """A broker that lags behind may name it once more."""
+        names = TopicNames()
+        assert names.id_of("orders") is None
+        for topic_id in (ID, OTHER, ID):
+            names.learn(topic_id, "orders")
+        assert names.id_of("orders") == OTHER
+        names.learn(OTHER, "plain")
+        assert names.id_of("plain") is None
 
     def test_each_client_for_itself(self):
         names = TopicNames()

@@ -62,11 +62,12 @@ class Log:
     def __init__(self) -> None:
         self.batches: list[bytes] = []
         self.end = 0
+        self.leader_epoch = 5
 
     def append(self, stored: bytes) -> int:
         """The offset that a batch gets."""
         base, self.end = self.end, self.end + read_header(stored).last_offset_delta + 1
-        self.batches.append(at_offset(stored, base))
+        self.batches.append(at_offset(stored, base, self.leader_epoch))
         return base
 
     def write(self, shop: Member, batch: bytes, **options: Any) -> int:

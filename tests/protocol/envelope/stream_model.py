@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from kveil.protocol.envelope.lane import Lane
 from kveil.protocol.envelope.position import Position
 from kveil.protocol.envelope.seen import Seen
-from kveil.protocol.envelope.stream import Stream
+from kveil.protocol.envelope.stream import Leader, Stream
 
 
 @dataclass
@@ -22,6 +22,7 @@ class Stored:
     position: Position | None = None
     digest: bytes = b""
     nth: int | None = None
+    leader: int = 0
 
     def seen(self) -> Seen:
         return Seen(self.kid, self.position, self.offset, self.digest, self.nth)
@@ -46,6 +47,7 @@ class Model:
         self.start = self.end = 0
         self.now = 0.0
         self.epoch = 0
+        self.leader = 0
         self.lane_count = lanes
         self.stream = Stream()
         self.places = [0] * readers
@@ -89,7 +91,8 @@ class Model:
         sizes = [1] * count if self.record_mode else [count]
         for nth, size in enumerate(sizes):
             made = hashlib.sha256(digest + bytes([nth])).digest()[:16] if self.record_mode else digest
-            self.log.append(Stored(self.end, size, writer.kid, position, made, nth if self.record_mode else None))
+            number = nth if self.record_mode else None
+            self.log.append(Stored(self.end, size, writer.kid, position, made, number, self.leader))
             self.end += size
         if b % 5 == 0:
             writer.unanswered.append(position.batch)
@@ -116,7 +119,7 @@ class Model:
 
     def marker(self, a, b):
         """A transaction ends, or somebody else writes. What was aborted stays in the log."""
-        self.log.append(Stored(self.end, 1 + b % 2))
+        self.log.append(Stored(self.end, 1 + b % 2, leader=self.leader))
         self.end += 1 + b % 2
 
     # The broker
@@ -140,10 +143,10 @@ class Model:
         while 0 < kept < len(self.log) and self.log[kept].position and self.place_of(kept - 1) == self.place_of(kept):
             kept += 1  # a batch is there or not
         lost, self.log = self.log[kept:], self.log[:kept]
+        self.leader += 1
         if not lost:
             return
         self.end = lost[0].offset
-        self.stream.cut(self.end)
         self.places = [min(place, self.end) for place in self.places]
         for writer in self.writers:
             again = {
@@ -167,7 +170,8 @@ class Model:
         for each in self.log[a % 3 :: 1 + b % 4]:
             if each.position is not None:
                 until = each.offset + each.size
-                self.findings += self.stream.read(each.offset, until, [each.seen()], self.now)
+                leader = Leader(each.offset, each.leader)
+                self.note(self.stream.read(each.offset, until, [each.seen()], self.now, leader=leader))
 
     def read(self, a, b):
         """A reader fetches what comes next."""
@@ -179,11 +183,20 @@ class Model:
         found = [each for each in self.log if each.offset + each.size > place][:most]
         last = bool(not found or found[-1] is self.log[-1])
         end = self.end if last else found[-1].offset + found[-1].size
-        seen = [each.seen() for each in found if each.position is not None]
-        self.findings += self.stream.read(place, end, seen, self.now, growth_only=self.record_mode)
+        for each in found:
+            seen, leader = [each.seen()] if each.position is not None else [], Leader(each.offset, each.leader)
+            until = each.offset + each.size
+            told = {"growth_only": self.record_mode, "leader": leader}
+            self.note(self.stream.read(min(place, each.offset), until, seen, self.now, **told))
+            place = until
+        self.note(self.stream.read(place, end, [], self.now, growth_only=self.record_mode))
         self.places[reader] = end
         if last:
             self.findings += self.stream.at_end(end, self.now, growth_only=self.record_mode)
+
+    def note(self, findings):
+        """All that is wrong. That a log was cut back is none of it."""
+        self.findings += [each for each in findings if not each.kind.is_notice]
 
     def read_all(self, reader=0, most=4):
         while self.places[reader] < self.end:

@@ -10,7 +10,7 @@ from kveil.protocol.envelope import stream as stream_module
 from kveil.protocol.envelope import stream_lane, stream_run
 from kveil.protocol.envelope.position import Position
 from kveil.protocol.envelope.seen import Seen
-from kveil.protocol.envelope.stream import Kind, Stream
+from kveil.protocol.envelope.stream import Kind, Leader, Stream
 from tests.protocol.envelope.stream_model import Model
 
 STEPS = ["send"] * 4 + ["arrive"] * 4 + ["fail", "answer", "answer", "marker", "read", "read", "read", "seek"]
@@ -171,6 +171,15 @@ class TestRules:
         stream.cut(1)
         assert self.kinds(seen(4, 1), stream=stream) == [(Kind.GAP, 2, 3, 1)]
 
+    def test_a_cut_takes_back_what_a_beacon_made_sure_of(self):
+        """What it named and was there may be lost with the rest, which is said."""
+        stream = Stream()
+        assert self.kinds(seen(1, 0), seen(2, 1), stream=stream) == []
+        stream.note_heads([(KID, 7, 2)], 0)
+        assert stream.at_end(2, 10) == []
+        stream.cut(1)
+        assert [(each.kind, each.first, each.last) for each in stream.at_end(1, 11)] == [(Kind.WITHHELD, 2, 2)]
+
     def test_the_first_of_a_lane_where_the_log_begins_later(self):
         assert self.kinds(seen(4, 10)) == []
         assert self.kinds(seen(4, 0)) == [(Kind.GAP, 1, 3, 0)]
@@ -214,3 +223,93 @@ class TestRules:
         for number in range(1, 30):
             assert stream.read(10 * number, 10 * number + 1, [seen(number, 10 * number)], 0) == []
         assert len(stream._runs) == len(stream._used) == stream_module.MAX_RUNS
+
+
+class TestLeaders:
+    """A log that was cut back has another leader's batches where it was read before."""
+
+    def read(self, stream, *batches, epoch=3):
+        """What is found in batches that are read one after the other, all of one leader."""
+        found = []
+        for each in batches:
+            found += stream.read(each.offset, each.offset + 1, [each], 0, leader=Leader(each.offset, epoch))
+        return [(each.kind, each.first, each.last, each.offset) for each in found]
+
+    def stream(self, *batches, **options):
+        """One that has read these under leader 3."""
+        made = Stream(**options)
+        assert self.read(made, *batches) == []
+        return made
+
+    def test_a_later_one_may_have_another_history(self):
+        stream = self.stream(seen(1, 0), seen(2, 1), seen(3, 2))
+        found = self.read(stream, seen(3, 1, acknowledged=1), seen(4, 2), epoch=4)
+        assert found == [(Kind.CUT, 0, 0, 1), (Kind.GAP, 2, 2, 2)]
+        assert self.read(stream, seen(3, 1, acknowledged=1), seen(4, 2), epoch=4) == [], "once"
+
+    @pytest.mark.parametrize("epoch", [3, 2])
+    def test_no_other_may(self, epoch):
+        stream = self.stream(seen(1, 0), seen(2, 1), seen(3, 2))
+        for _ in range(2):
+            assert self.read(stream, seen(2, 1, made=digest(9)), epoch=epoch) == [(Kind.FORK, 2, 2, 1)]
+
+    @pytest.mark.parametrize("number", [1, 2, 3])
+    def test_nothing_is_repeated_behind_the_end_for_it(self, number):
+        stream = self.stream(seen(1, 0), seen(2, 1), seen(3, 2))
+        assert self.read(stream, seen(number, 3), epoch=4) == [(Kind.REPLAY, number, number, 3)]
+
+    def test_nor_what_stands_before_the_cut(self):
+        stream = self.stream(seen(1, 0), seen(2, 1), seen(3, 2))
+        assert self.read(stream, seen(1, 2), epoch=4) == [(Kind.CUT, 0, 0, 2), (Kind.REPLAY, 1, 1, 2)]
+
+    def test_leaders_that_change_are_nothing_to_tell(self):
+        stream = self.stream(seen(1, 0))
+        second, third = (seen(2, 1), seen(3, 2)), (seen(4, 5), seen(5, 6))
+        assert self.read(stream, *third, epoch=9) == self.read(stream, *second, epoch=4) == []
+        for _ in range(2):
+            assert self.read(stream, seen(1, 0)) == self.read(stream, *second, epoch=4) == []
+            assert stream.read(3, 6, [third[0]], 0, leader=Leader(5, 9)) == []
+            assert self.read(stream, *third, epoch=9) == []
+
+    def test_a_hole_of_the_log_cleaner_has_no_leader_of_its_own(self):
+        stream = self.stream(seen(1, 0))
+        for start in (1, 1, 4, 0):
+            assert stream.read(start, 10, [seen(2, 8)], 0, growth_only=True, leader=Leader(8, 5)) == []
+
+    def test_one_reader_has_gone_on_and_another_one_comes_after(self):
+        stream = self.stream(seen(1, 0), seen(2, 1), seen(3, 2, acknowledged=1))
+        assert self.read(stream, seen(6, 3, skipped=((2, 5),)), epoch=5) == []
+        assert self.read(stream, seen(4, 1, acknowledged=1), epoch=5) == [(Kind.CUT, 0, 0, 1)]
+
+    def test_a_batch_that_reaches_into_what_was_read(self):
+        stream = self.stream(seen(5, 4), seen(6, 5))
+        found = stream.read(2, 8, [seen(7, 2)], 0, leader=Leader(2, 4))
+        assert [(each.kind, each.offset) for each in found] == [(Kind.CUT, 2)]
+
+    def test_it_is_no_gap_by_itself(self):
+        stream = self.stream(seen(1, 0), seen(2, 1, acknowledged=0), refuse_gaps=True)
+        assert self.read(stream, seen(3, 1, acknowledged=1, skipped=((2, 2),)), epoch=4) == [(Kind.CUT, 0, 0, 1)]
+        assert self.read(stream, seen(4, 2), epoch=4) == [], "it was taken"
+
+    def test_the_oldest_are_forgotten_and_nothing_is_claimed_of_them(self, monkeypatch):
+        monkeypatch.setattr(stream_run, "MAX_LEADERS", 2)
+        stream = Stream()
+        for number in range(1, 6):
+            assert self.read(stream, seen(number, number - 1), epoch=number) == []
+        assert self.read(stream, seen(1, 0, made=digest(9)), epoch=7) == [(Kind.FORK, 1, 1, 0)]
+        assert self.read(stream, seen(4, 3), epoch=7) == [(Kind.CUT, 0, 0, 3)]
+
+
+class TestRemade:
+    def test_what_stood_in_the_other_topic_is_not_missing(self):
+        stream = Stream(is_remade=True)
+        stream.note_heads([(KID, 7, 4), (b"another kid.....", 1, 9)], 0)
+        assert stream.read(0, 1, [seen(5, 0)], 0) == []
+        assert stream.at_end(1, 10) == []
+
+    def test_what_is_missing_in_this_one_is(self):
+        stream = Stream(is_remade=True)
+        found = stream.read(0, 2, [seen(5, 0), seen(8, 1)], 0)
+        assert [(each.kind, each.first, each.last) for each in found] == [(Kind.GAP, 6, 7)]
+        stream.note_heads([(KID, 7, 9)], 0)
+        assert [(each.kind, each.first) for each in stream.at_end(2, 10)] == [(Kind.WITHHELD, 9)]

@@ -9,16 +9,17 @@ import pytest
 from kveil.protocol.envelope.stream import Kind
 from kveil.protocol.kafka.record_batch import read_header, split_batches
 from kveil.proxy.errors import ErrorCode
+from kveil.proxy.needs import TopicSettingsNeed
 from tests.support.announced import TOPIC, World
 from tests.support.conversation import DELETED, Clock, read_response
 from tests.support.fetching import FETCH
 from tests.support.realm import consumes, produces
-from tests.support.records import client_batch, idempotent
+from tests.support.records import client_batch, fetched, idempotent
 from tests.support.told import Log, Member
 from tests.vectors.reference import Batch, record
 
 SHARE_FETCH = 78
-ID = bytes(range(16))
+ID, OTHER_ID = bytes(range(16)), bytes(range(1, 17))
 CORRUPT = (ErrorCode.CORRUPT_MESSAGE, b"")
 RETRIED = ErrorCode.NOT_ENOUGH_REPLICAS
 STORED_ALL_THE_SAME = 20
@@ -139,6 +140,160 @@ class TestAttacks:
         del log.batches[2]
         assert offsets(log.read(billing, 2)) == [3]
         assert alarms(billing) == {Kind.GAP: 1}
+
+
+class TestSettings:
+    """Whether batches may be missing is a matter of the topic's settings, which are asked for before the fetch.
+
+    Behind it their answer could stand behind that of the client's next request, which waits for the fetch's.
+    """
+
+    @pytest.fixture
+    def reader(self, world, tmp_path):
+        return Member(tmp_path, world, world.members.join("billing", consumes()), mode="auto")
+
+    def ask(self, reader, *topics, epoch=-1):
+        """What is needed before a fetch that names these goes out, and nothing once its answer is there."""
+        reader.talk.needed.clear()
+        asked = [{"topic": one, "partitions": [{"partition": 0, "fetch_offset": 0}]} for one in topics]
+        number = reader.talk.client(FETCH, 12, {"topics": asked, "session_epoch": epoch})
+        assert reader.talk.to_broker
+        found = list(reader.talk.needed)
+        reader.talk.broker(FETCH, 12, number, {"responses": []})
+        assert reader.talk.to_client
+        assert reader.talk.needed == found
+        return found
+
+    def test_of_topics_that_it_names(self, reader):
+        assert self.ask(reader, TOPIC) == [TopicSettingsNeed(TOPIC)]
+        assert self.ask(reader, TOPIC) == []
+
+    def test_of_topics_that_its_session_has_named_before(self, reader, world):
+        self.ask(reader, TOPIC, epoch=0)
+        assert self.ask(reader, epoch=1) == []
+        world.clock.now += 3600
+        assert self.ask(reader, epoch=2) == [TopicSettingsNeed(TOPIC)]
+
+    def test_they_count_until_its_answer_has_come(self, log, world, tmp_path, reader):
+        shop = Member(tmp_path, world, world.members.join("shop", produces()))
+        world.deliver()
+        write(log, shop)
+        del log.batches[1]
+        asked = {"topic": TOPIC, "partitions": [{"partition": 0, "fetch_offset": 0}]}
+        number = reader.talk.client(FETCH, 12, {"topics": [asked], "session_epoch": -1})
+        assert reader.talk.to_broker
+        world.clock.now += 3600
+        reader.talk.broker(FETCH, 12, number, fetched({TOPIC: {0: b"".join(log.batches)}}))
+        assert reader.talk.to_client
+        assert alarms(reader) == {Kind.GAP: 1}
+
+
+class TestCutBack:
+    """An unclean election, or what a broker claims to be one."""
+
+    def cut(self, log, count, leader_epoch):
+        """Lose the last batches, and let what is written from now on be a later leader's."""
+        del log.batches[-count:]
+        log.end -= count
+        log.leader_epoch = leader_epoch
+
+    def test_a_later_leader_may_have_other_batches(self, log, shop, billing, audited):
+        write(log, shop)
+        assert len(offsets(log.read(billing))) == 4
+        self.cut(log, 2, 6)
+        write(log, shop, 3)
+        for _ in range(2):
+            assert len(offsets(log.read(billing))) == 5
+        assert alarms(billing) == {Kind.CUT: 1, Kind.GAP: 1}, "what was acknowledged is missing"
+        (told,) = [event for event in audited if event["type"].endswith("stream.restarted")]
+        assert (told["subject"], told["data"]["kind"], told["data"]["offset"]) == ("orders/0", "cut", 2)
+
+    def test_the_same_leader_may_not(self, log, shop, billing):
+        write(log, shop)
+        assert len(offsets(log.read(billing))) == 4
+        self.cut(log, 2, 5)
+        write(log, shop, 3)
+        assert offsets(log.read(billing)) == [0, 1]
+        assert log.read(billing, 2) == CORRUPT
+        assert Kind.CUT not in alarms(billing)
+
+    def test_nothing_comes_again_behind_the_end_for_it(self, log, shop, billing):
+        write(log, shop)
+        assert len(offsets(log.read(billing))) == 4
+        log.leader_epoch = 9
+        log.append(log.batches[1])
+        assert log.read(billing, 4) == CORRUPT
+        assert Kind.CUT not in alarms(billing)
+
+    def test_a_rule_that_refuses_gaps_takes_it(self, log, shop, world, tmp_path):
+        strict = Member(tmp_path, world, world.members.join("strict", consumes()), gaps="refuse")
+        world.deliver()
+        write(log, shop, 3)
+        number, stored = shop.seal(client_batch(1))
+        log.append(stored)
+        shop.answer(number, error_code=RETRIED, base_offset=-1)
+        assert len(offsets(log.read(strict))) == 4
+        self.cut(log, 1, 6)
+        write(log, shop, 2)
+        assert len(offsets(log.read(strict))) == 5
+        assert alarms(strict) == {Kind.CUT: 1}
+
+
+class TestMadeAgain:
+    """A topic that was deleted, and made again under its name, for clients that name it so."""
+
+    def make(self, *members, topic_id=ID):
+        for member in members:
+            member.shared.topic_names.learn(topic_id, TOPIC)
+
+    def test_it_is_another_one(self, log, shop, billing, world, audited):
+        self.make(shop, billing)
+        write(log, shop)
+        assert len(offsets(log.read(billing))) == 4
+        asyncio.run(shop.process.keys.tell())
+        self.make(shop, billing, topic_id=OTHER_ID)
+        other = Log()
+        write(other, shop)
+        asyncio.run(shop.process.keys.tell())
+        world.deliver()
+        for _ in range(2):
+            assert len(offsets(other.read(billing))) == 4
+            world.clock.now += 10
+        assert alarms(billing) == {Kind.REMADE: 1}
+        (told,) = [event for event in audited if event["type"].endswith("stream.restarted")]
+        assert (told["subject"], told["data"]["kind"]) == ("orders/0", "remade")
+
+    def test_who_comes_later_misses_nothing(self, log, shop, billing, world, tmp_path):
+        """Neither the first batches of a lane that goes on, nor what a beacon named before."""
+        late = Member(tmp_path, world, world.members.join("late", consumes()))
+        world.deliver()
+        self.make(shop, late)
+        write(log, shop)
+        self.make(shop, late, topic_id=OTHER_ID)
+        other = Log()
+        write(other, shop)
+        asyncio.run(shop.process.keys.tell())
+        world.deliver()
+        for _ in range(2):
+            assert len(offsets(other.read(late))) == 4
+            world.clock.now += 10
+        assert alarms(late) == {}
+
+    def test_while_nobody_has_said_so_it_is_an_attack(self, log, shop, billing):
+        self.make(shop, billing)
+        write(log, shop)
+        assert len(offsets(log.read(billing))) == 4
+        other = Log()
+        write(other, shop)
+        assert other.read(billing) == CORRUPT
+
+    def test_an_id_that_becomes_known_changes_nothing(self, log, shop, billing):
+        write(log, shop)
+        assert len(offsets(log.read(billing))) == 4
+        self.make(billing)
+        log.append(log.batches[1])
+        assert log.read(billing, 4) == CORRUPT
+        assert Kind.REMADE not in alarms(billing)
 
 
 class TestShareGroups:
