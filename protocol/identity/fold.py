@@ -21,6 +21,7 @@ from kveil.protocol.identity.checkpoints import Checkpoints
 from kveil.protocol.identity.credential import Credential
 from kveil.protocol.identity.enrolment import Answer, Enrolment
 from kveil.protocol.identity.errors import IdentityError, Refused
+from kveil.protocol.identity.hiding import Handed, HandedOut
 from kveil.protocol.identity.identity import PublicKeys
 from kveil.protocol.identity.marks import Kept
 from kveil.protocol.identity.members import Members
@@ -28,7 +29,7 @@ from kveil.protocol.identity.record import IdentityRecord, Record, decode_record
 from kveil.protocol.identity.regrant import Regrant
 from kveil.protocol.identity.waiting import Waiting
 from kveil.protocol.identity.watch import Regranted, Watch
-from kveil.protocol.identity.wrapping import Wrap
+from kveil.protocol.identity.wrapping import Wrap, wrap_length
 
 
 class Outcome(StrEnum):
@@ -73,6 +74,7 @@ class Fold:
         self._members = Members()
         self._chains = Chains()
         self._watch = Watch()
+        self._handed = HandedOut(me)
         self._waiting = Waiting()
         self._at_end = False
 
@@ -111,9 +113,9 @@ class Fold:
         signed, body = record
         if isinstance(body, IdentityRecord) and (body.keys.id != self.authority or self.authority_keys is not None):
             return Applied(outcome=Outcome.PASSED, record=record)
-        if isinstance(body, Credential | Checkpoint | Answer) and signed.signer != self.authority:
+        if isinstance(body, Credential | Checkpoint | Answer | Handed) and signed.signer != self.authority:
             return Applied(outcome=Outcome.REFUSED, reason="not signed by the authority")
-        if signed.hash in self._chains or signed.hash in self._members or signed.hash in self._watch:
+        if any(signed.hash in known for known in (self._chains, self._members, self._watch, self._handed)):
             return Applied(outcome=Outcome.KNOWN)
         keys = body.keys if isinstance(body, IdentityRecord) else self._keys_of(signed.signer)
         if keys is None:
@@ -153,6 +155,8 @@ class Fold:
                 self._checkpoints.claim(body.checkpoint, body.producer)
             case Answer():
                 self._watch.add_answer(body)
+            case Handed():
+                self._take_handed(body, signed.hash)
         return Outcome.TAKEN if new else Outcome.KNOWN, known
 
     def _take_announcement(self, body: Announcement, digest: bytes) -> None:
@@ -163,6 +167,11 @@ class Fold:
         if not self._chains.has_room(producer) or not self._chains.add(announced):
             raise Refused("too many of this producer")
         self._checkpoints.claim(body.epoch.checkpoint, producer)
+
+    def _take_handed(self, body: Handed, digest: bytes) -> None:
+        if self.authority_keys is None or len(body.wrapped) != wrap_length(self.authority_keys.suite):
+            raise Refused("wrapped for another KEM suite than the realm's")
+        self._handed.add(body, digest)
 
     def _own(self, wraps: tuple[Wrap, ...]) -> tuple[Wrap, ...]:
         return tuple(wrap for wrap in wraps if wrap.recipient == self._me)
