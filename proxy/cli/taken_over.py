@@ -40,7 +40,7 @@ def _unwrapped(hiding: "WrappedHidingKey", config: Path, realm: str) -> "HidingK
     from kveil.proxy.keys.opening import key_calls, open_provider
     from kveil.proxy.policy import SERVICES
 
-    keys = load_key_settings(config, overrides={}).keys
+    keys = load_key_settings(config, overrides=()).keys
     number = hiding.block.provider
     provider = open_provider(SERVICES[number], keys)
 
