@@ -18,7 +18,10 @@ from kveil.proxy.keys.flights import Flights
 from kveil.proxy.keys.keyfile import HidingKey, WrappedHidingKey, today
 from kveil.proxy.keys.provider import KeyContext
 from kveil.proxy.keys.realm import Realm
+from kveil.proxy.log import get_logger, log_limited
 from kveil.proxy.policy import KeyRef
+
+_log = get_logger(__name__)
 
 NOT_MADE: Final = (
     "no key-hiding key was made, and record mode hides records' keys: `kveil keys init` with this configuration makes "
@@ -132,10 +135,7 @@ class HidingKeys:
     async def _unwrap(self) -> None:
         wrapped = self._realm.hiding_key
         if self.authority is not None:
-            await self.authority.check(self._own_id)
-            if wrapped is None and self._plain is None:
-                self._plain = await self.authority.open()
-                audit("key.unwrapped", self._realm.name, kid=self._plain.id.hex())
+            await self._take(self.authority)
         elif wrapped is None:
             raise KeyDenied(NOT_MADE)
         if self._plain is not None or wrapped is None or isinstance(wrapped, HidingKey):
@@ -147,3 +147,19 @@ class HidingKeys:
             audit("key.refused", self._realm.name, kid=wrapped.id.hex(), key=wrapped.block.name, reason=str(error))
             raise
         audit("key.unwrapped", self._realm.name, kid=wrapped.id.hex(), key=wrapped.block.name)
+
+    async def _take(self, authority: Authority) -> None:
+        """Have the authority's, or find that it is the one that is there."""
+        own = self._own_id
+        try:
+            await authority.check(own)
+            if own is None:
+                self._plain = await authority.open()
+                audit("key.unwrapped", self._realm.name, kid=self._plain.id.hex())
+        except KeyDenied as error:
+            self._denied = self._clock() + self._denied_seconds, str(error)
+            audit("key.refused", self._realm.name, kid=(own or b"").hex(), reason=str(error))
+            raise
+        except KeyUnavailable as error:
+            log_limited(_log.warning, "hiding_key_missing", key=self._realm.name, reason=str(error))
+            raise
