@@ -99,9 +99,12 @@ class TestBesideAKeyFile:
             assert await one.wire_key()
         world.members.hand(one.node)
         world.deliver()
-        for _ in range(2):  # what was refused is remembered for a while
-            with pytest.raises(KeyDenied, match=rf"{FILES.id.hex()}.*{id_of(SECRET).hex()}.*--hiding-key"):
-                await one.wire_key()
+        with capture_logs() as lines:
+            for _ in range(2):
+                with pytest.raises(KeyDenied, match=rf"{FILES.id.hex()}.*{id_of(SECRET).hex()}.*--hiding-key"):
+                    await one.wire_key()
+        told = [line["cloudevent"]["type"] for line in lines if line["event"] == "audit"]
+        assert told == ["io.kveil.key.refused"], "what was refused is remembered for a while"
 
 
 async def test_two_that_were_handed_out_stop_sealing_and_not_reading(world):
