@@ -64,6 +64,14 @@ class Shared:
     unix_time: Callable[[], float]
     """The time of day, in seconds since 1970."""
 
+    def __post_init__(self) -> None:
+        self.connect_authority()
+
+    def connect_authority(self) -> None:
+        """Have the key ring take the key-hiding key of the realm's authority, where there is one."""
+        if self.announced_keys is not None:
+            self.keys.take_hiding_key_of(self.announced_keys.hiding_key)
+
     def keys_for(self, provider: int) -> "KeyRing | RecordKeys | AnnouncedKeys":
         """Who knows the epoch keys that envelopes have of a provider."""
         if provider == registry.KEY_TOPIC and self.record_keys is not None:

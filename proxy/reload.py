@@ -150,7 +150,7 @@ def _is_other_ring(shared: Shared, settings: Settings, policy: Policy) -> bool:
     if KeyService.KEYFILE in policy.services:
         open_provider(KeyService.KEYFILE, settings.keys)
     hiding_key_id = realm.hiding_key.id if realm.hiding_key else None
-    is_same = hiding_key_id == shared.keys.hiding_key_id
+    is_same = hiding_key_id == shared.keys.kept_hiding_key_id
     return not is_same or _ring_parts(settings, policy) != _ring_parts(shared.settings, shared.policy)
 
 
@@ -167,6 +167,7 @@ def put_in_place(shared: Shared, fresh: Fresh) -> KeyRing | None:
         shared.keys.reload()
     else:
         retired, shared.keys = shared.keys, fresh.keys
+        shared.connect_authority()
     if shared.announced_keys is not None:
         shared.announced_keys.reload()
     shared.settings, shared.policy = fresh.settings, fresh.policy

@@ -15,6 +15,7 @@ class AlarmKind(StrEnum):
     WITHHELD = "withheld"
     EQUIVOCATION = "equivocation"
     TICKET_REUSED = "ticket-reused"
+    HIDING_KEY = "hiding-key"
 
 
 class Alarm(NamedTuple):

@@ -10,6 +10,7 @@ from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.chains import Chain, Chains
 from kveil.protocol.identity.checkpoint import Checkpoint
 from kveil.protocol.identity.checkpoints import Checkpoints
+from kveil.protocol.identity.hiding import HandedOut
 from kveil.protocol.identity.marks import Head
 from kveil.protocol.identity.members import Members
 from kveil.protocol.identity.moments import moment
@@ -24,6 +25,7 @@ class Findings:
     members: Members
     chains: Chains
     watch: Watch
+    handed: HandedOut
     at_end: bool
 
     def stop(self) -> Alarm | None:
@@ -46,8 +48,14 @@ class Findings:
         if newest is not None and self.at_end:
             yield from self._withheld(newest)
         yield from self._equivocation()
+        if (unlike := self.hiding_key()) is not None:
+            yield unlike
         for answer in self.watch.reused():
             yield Alarm(AlarmKind.TICKET_REUSED, answer.ticket_id, f"used by another before {answer.node.hex()} came")
+
+    def hiding_key(self) -> Alarm | None:
+        """Why no record's key may be hidden: members were handed unlike keys for it."""
+        return self.handed.conflict(self.members.live(self.checkpoints.newest))
 
     def _withheld(self, newest: Checkpoint) -> Iterator[Alarm]:
         producers = self.members.producers(newest)

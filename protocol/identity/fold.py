@@ -22,6 +22,7 @@ from kveil.protocol.identity.checkpoints import Checkpoints
 from kveil.protocol.identity.credential import Credential
 from kveil.protocol.identity.enrolment import Answer, Enrolment
 from kveil.protocol.identity.errors import IdentityError, Refused
+from kveil.protocol.identity.hiding import Handed, HandedOut
 from kveil.protocol.identity.identity import PublicKeys
 from kveil.protocol.identity.marks import Kept
 from kveil.protocol.identity.members import Members
@@ -29,7 +30,7 @@ from kveil.protocol.identity.record import IdentityRecord, Record, decode_record
 from kveil.protocol.identity.regrant import Regrant
 from kveil.protocol.identity.waiting import Waiting
 from kveil.protocol.identity.watch import Regranted, Watch
-from kveil.protocol.identity.wrapping import Wrap
+from kveil.protocol.identity.wrapping import Wrap, wrap_length
 
 
 class Outcome(StrEnum):
@@ -80,6 +81,7 @@ class Fold:
         self._members = Members()
         self._chains = Chains()
         self._watch = Watch()
+        self._handed = HandedOut(me)
         self._waiting = Waiting()
         self._at_end = False
 
@@ -120,9 +122,9 @@ class Fold:
         signed, body = record
         if isinstance(body, IdentityRecord) and (body.keys.id != self.authority or self.authority_keys is not None):
             return Applied(outcome=Outcome.PASSED, record=record)
-        if isinstance(body, Credential | Checkpoint | Answer) and signed.signer != self.authority:
+        if isinstance(body, Credential | Checkpoint | Answer | Handed) and signed.signer != self.authority:
             return Applied(outcome=Outcome.REFUSED, reason="not signed by the authority")
-        if signed.hash in self._chains or signed.hash in self._members or signed.hash in self._watch:
+        if any(signed.hash in known for known in (self._chains, self._members, self._watch, self._handed)):
             return Applied(outcome=Outcome.KNOWN)
         keys = body.keys if isinstance(body, IdentityRecord) else self._keys_of(signed.signer)
         if keys is None:
@@ -158,14 +160,21 @@ class Fold:
                 own = replace(body, wraps=self._own(body.wraps))
                 self._watch.add_regrant(Regranted(regrant=own, hash=signed.hash, recipients=self._ids(body)))
             case Beacon():
-                named = self._members.credential(body.credential)
-                if named is not None and named.subject != body.producer:
-                    raise Refused("the credential that it names is another's")
-                new = self._watch.add_beacon(body, signed.hash)
-                self._checkpoints.claim(body.checkpoint, body.producer)
+                new = self._take_beacon(body, signed.hash)
             case Answer():
                 self._watch.add_answer(body)
+            case Handed():
+                self._take_handed(body, signed.hash)
         return Outcome.TAKEN if new else Outcome.KNOWN, known
+
+    def _take_beacon(self, body: Beacon, digest: bytes) -> bool:
+        """Whether it is the newest of its chain."""
+        named = self._members.credential(body.credential)
+        if named is not None and named.subject != body.producer:
+            raise Refused("the credential that it names is another's")
+        is_newest = self._watch.add_beacon(body, digest)
+        self._checkpoints.claim(body.checkpoint, body.producer)
+        return is_newest
 
     def _take_announcement(self, body: Announcement, digest: bytes) -> None:
         producer = body.epoch.producer
@@ -175,6 +184,11 @@ class Fold:
         if not self._chains.has_room(producer) or not self._chains.add(announced):
             raise Refused("too many of this producer")
         self._checkpoints.claim(body.epoch.checkpoint, producer)
+
+    def _take_handed(self, body: Handed, digest: bytes) -> None:
+        if self.authority_keys is None or len(body.wrapped) != wrap_length(self.authority_keys.suite):
+            raise Refused("wrapped for another KEM suite than the realm's")
+        self._handed.add(body, digest)
 
     def _own(self, wraps: tuple[Wrap, ...]) -> tuple[Wrap, ...]:
         return tuple(wrap for wrap in wraps if wrap.recipient == self._me)

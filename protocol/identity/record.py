@@ -13,6 +13,7 @@ from kveil.protocol.identity.checkpoint import Checkpoint
 from kveil.protocol.identity.credential import Credential
 from kveil.protocol.identity.enrolment import Answer, Enrolment
 from kveil.protocol.identity.errors import Malformed, Refused
+from kveil.protocol.identity.hiding import Handed
 from kveil.protocol.identity.identity import PublicKeys, Signer
 from kveil.protocol.identity.regrant import Regrant
 from kveil.protocol.identity.signing import MAX_REALM, MAX_RECORD, RecordType, Signed, read_signed, sign
@@ -41,7 +42,7 @@ class IdentityRecord:
         return cls(realm=fields.text(1, most=MAX_REALM), keys=keys)
 
 
-Body = IdentityRecord | Credential | Checkpoint | Answer | Announcement | Regrant | Beacon
+Body = IdentityRecord | Credential | Checkpoint | Answer | Announcement | Regrant | Beacon | Handed
 
 
 class Record(NamedTuple):
@@ -59,12 +60,13 @@ _DECODERS: Final[dict[RecordType, Callable[[object], Body]]] = {
     RecordType.ANNOUNCEMENT: Announcement.from_map,
     RecordType.REGRANT: Regrant.from_map,
     RecordType.BEACON: Beacon.from_map,
+    RecordType.HIDING: Handed.from_map,
 }
 _TYPES: Final = {record_type.value: record_type for record_type in RecordType}
 
 
 def sign_body(body: IdentityRecord | Credential | Checkpoint | Answer | Beacon, signer: Signer) -> Signed:
-    """The signed record. Announcements and regrants are made by `announce` and `regrant`."""
+    """The signed record. Others are made by `announce`, `regrant` and `hand_out`."""
     return sign(_type_of(body), body.to_map(), signer)
 
 
@@ -107,6 +109,8 @@ def _key_of(body: Body) -> bytes:
             return body.kid + body.keeper + recipients_hash(body.recipients)[:16]
         case Beacon():
             return body.chain
+        case Handed():
+            return body.member
 
 
 def decode_record(value: bytes, realm: str) -> Record | Enrolment:
@@ -138,5 +142,5 @@ def _named_signer(body: Body) -> bytes | None:
             return producer
         case Regrant(keeper=keeper):
             return keeper
-        case Credential() | Checkpoint() | Answer():
+        case Credential() | Checkpoint() | Answer() | Handed():
             return None

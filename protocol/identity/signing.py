@@ -30,6 +30,7 @@ class RecordType(IntEnum):
     ANNOUNCEMENT = 6
     REGRANT = 7
     BEACON = 8
+    HIDING = 9
 
     @property
     def signed_name(self) -> bytes:

@@ -15,6 +15,7 @@ from kveil.protocol.identity.credential import Credential
 from kveil.protocol.identity.enrolment import Answer
 from kveil.protocol.identity.findings import Findings
 from kveil.protocol.identity.fold import Applied, Fold, Outcome
+from kveil.protocol.identity.hiding import Handed, HidingKeyName
 from kveil.protocol.identity.judging import Judge, Judged, Verdict
 from kveil.protocol.identity.marks import Head, Kept
 from kveil.protocol.identity.members import Listed, Recipient, Standing
@@ -117,6 +118,23 @@ class View(Fold):
         """Why a node got no credential."""
         return self._watch.answers.get((ticket_id, node))
 
+    @property
+    def handed(self) -> Handed | None:
+        """The key-hiding key, as the authority handed it to this node."""
+        return self._handed.own
+
+    def handed_to(self, member: bytes) -> tuple[HidingKeyName, ...]:
+        """The key-hiding keys that somebody was handed: one, or none yet, if all is well."""
+        return self._handed.keys_of(member)
+
+    def handed_out(self) -> frozenset[HidingKeyName]:
+        """The key-hiding keys that anybody was handed."""
+        return self._handed.all()
+
+    def hiding_stop(self) -> Alarm | None:
+        """Why no record's key may be hidden."""
+        return self._findings.hiding_key()
+
     def _judged(self, announced: Announced) -> Judged:
         if (stop := self.opening_stop()) is not None:
             return Judged(announced=announced, verdict=Verdict.NOT_YET, reason=f"{stop.kind}: {stop.detail}")
@@ -133,5 +151,6 @@ class View(Fold):
             members=self._members,
             chains=self._chains,
             watch=self._watch,
+            handed=self._handed,
             at_end=self._at_end,
         )

@@ -14,7 +14,15 @@ from kveil.protocol.identity.identity import ID_LENGTH, PublicKeys, Unsealer
 
 EPOCH_KEY: Final = b"kveil/v1/epoch-key\x00"
 REGRANT: Final = b"kveil/v1/regrant\x00"
-WRAP_LENGTHS: Final = tuple(crypto.sealed_length(suite, EPOCH_KEY_LENGTH) for suite in KemSuite)
+HIDING_KEY: Final = b"kveil/v1/hiding-key\x00"
+
+
+def wrap_length(suite: KemSuite) -> int:
+    """Bytes of a wrap."""
+    return crypto.sealed_length(suite, EPOCH_KEY_LENGTH)
+
+
+WRAP_LENGTHS: Final = tuple(map(wrap_length, KemSuite))
 
 
 class Wrap(NamedTuple):

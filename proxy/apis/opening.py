@@ -226,9 +226,10 @@ class FetchedRecords:
         :raises KeyDenied, KeyUnavailable: it can't be had.
         """
         topic, wanted = self._rule.sealed_as or self._topic, self._keys.hiding_key_id
-        if wanted is None or self._keys.hiding_key(topic) is not None:
+        if self._keys.hiding_key(topic) is not None or (wanted is None and not self._keys.awaits_hiding_key):
             return []
-        if all(origin.says.hiding_key_id != wanted for origin in sealed.origins):
+        named = {origin.says.hiding_key_id for origin in sealed.origins} - {None}
+        if not named or (wanted is not None and wanted not in named):
             return []
         need = HidingKeyNeed(topic)
         if need in failures:

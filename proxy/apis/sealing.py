@@ -67,9 +67,9 @@ def find_sealing(
         return _no_key(failures[key_need]) if key_need in failures else key_need
     hiding = None
     if mode is Mode.RECORD and (rule.hide_keys or rule.per_record_key):
-        hiding = shared.keys.hiding_key(topic)
+        hiding = shared.keys.hiding_key(topic, seals=True)
         if hiding is None:  # never sealed without: the keys would be in sight
-            if shared.keys.hiding_key_id is None:
+            if shared.keys.hiding_key_id is None and not shared.keys.awaits_hiding_key:
                 return Refused(ErrorCode.TOPIC_AUTHORIZATION_FAILED, NOT_MADE)
             hiding_need = HidingKeyNeed(topic)
             return _no_key(failures[hiding_need]) if hiding_need in failures else hiding_need

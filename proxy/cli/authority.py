@@ -1,12 +1,14 @@
 """`kveil authority`: who is a member of a realm. Nothing shows a private key, and only standard output a ticket."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from kveil.proxy.cli import authority_online, authority_work, identities, options
 from kveil.proxy.cli.apps import command_app
+from kveil.proxy.cli.taken_over import taken_over
 from kveil.proxy.cli.telling import tell, warn
 
 if TYPE_CHECKING:
@@ -45,6 +47,11 @@ def init(
         bool, typer.Option("--pq/--no-pq", help="Wrap keys with MLKEM768-X25519, or with X25519 alone.")
     ] = True,
     sign_twice: Annotated[bool, typer.Option("--sign-twice", help="Sign with ML-DSA-65 beside Ed25519.")] = False,
+    hiding_key: Annotated[
+        Path | None,
+        typer.Option("--hiding-key", metavar="FILE", help="A key file, whose realm and key-hiding key it takes over."),
+    ] = None,
+    config: options.ConfigFile = None,
     passphrase: identities.Passphrase = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -62,9 +69,12 @@ def init(
     store = AuthorityStore(identities.authority_directory(directory))
     secret = identities.passphrase_of(passphrase)
     store.check_vacant()
+    taken = None
+    if hiding_key is not None:
+        realm, taken = taken_over(hiding_key, config, realm)
     name = new_realm() if realm is None else checked_name(realm, "realm")
     keys = Identity.generate(suite=KemSuite.MLKEM768_X25519 if post_quantum else KemSuite.X25519, sign_twice=sign_twice)
-    store.create(keys, new_state(keys, name, round(lease_hours * 3600), int(time.time())), secret)
+    store.create(keys, new_state(keys, name, round(lease_hours * 3600), int(time.time()), taken), secret)
     audit("authority.created", name, fingerprint=keys.id.hex())
     shown = {"realm": name, "fingerprint": keys.id.hex(), "directory": str(store.directory)}
     text = f"Made {store.directory}\nrealm: {name}\nfingerprint: {identities.fingerprint(keys.id)}\n\n{_NEXT}"

@@ -72,6 +72,8 @@ async def _use(calls: KeyCalls, key: KeyRef, realm: Realm, uses: Sequence[str]) 
 
 async def _look_at_hiding_key(calls: Mapping[int, KeyCalls], realm: Realm) -> Finding:
     wrapped = realm.hiding_key
+    if wrapped is None and realm.has_authority:
+        return ok(CHECK, f"the key-hiding key of realm {realm.name} is handed out by its authority")
     if wrapped is None:
         return warning(CHECK, f"compacted topics can't be sealed: {NOT_MADE}", "kveil keys init, or keys: clear")
     if not isinstance(wrapped, WrappedHidingKey):

@@ -74,6 +74,7 @@ class Authority(Roll):
 
     def redeem(self, enrolment: Enrolment, topic: "Topic", approve: Approve | None = None) -> None:
         """Let somebody in who came with a ticket, or answer why not. Raises Refused or Malformed for a forged one."""
+        self.check_hiding_key()
         request = open_enrolment(enrolment, self._keys, self.state.realm)
         if topic.has_answer(request.ticket_id, request.keys.id):
             return

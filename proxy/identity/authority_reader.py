@@ -9,6 +9,7 @@ from kveil.protocol.identity.credential import Credential
 from kveil.protocol.identity.enrolment import Enrolment
 from kveil.protocol.identity.errors import IdentityError as ProtocolError
 from kveil.protocol.identity.fold import Applied, Outcome
+from kveil.protocol.identity.hiding import Handed
 from kveil.protocol.identity.identity import PublicKeys
 from kveil.protocol.identity.marks import Head, Kept, Mark
 from kveil.protocol.identity.record import IdentityRecord, Record
@@ -45,6 +46,7 @@ class AuthorityReader:
         self._identities: OrderedDict[bytes, PublicKeys] = OrderedDict()
         self._enrolments: OrderedDict[bytes, Enrolment] = OrderedDict()
         self._serial = 0
+        self._hiding: Signed | None = None
         self.view = View(realm=state.realm, authority=keys.id, authority_keys=keys, kept=state.latest.kept)
         self._news = False
         self.refused = 0
@@ -95,6 +97,8 @@ class AuthorityReader:
             self._own[signed.hash] = signed
             if isinstance(body, Credential):
                 self._serial = max(self._serial, body.serial)
+            if isinstance(body, Handed) and body.member == self._keys.id and self._hiding is None:
+                self._hiding = signed
 
     # What the authority asks -------------------------------------------------------------------------------------
 
@@ -111,6 +115,10 @@ class AuthorityReader:
     def has(self, record: Signed) -> bool:
         """Whether the topic has this record."""
         return record.hash in self._own
+
+    def hiding(self) -> Signed | None:
+        """The key-hiding key, as the authority handed it to itself."""
+        return self._hiding
 
     def has_answer(self, ticket_id: bytes, node: bytes) -> bool:
         """Whether a node was told already why it got no credential."""

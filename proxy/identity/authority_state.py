@@ -3,9 +3,10 @@
     {"format": "kveil-authority", "version": 1, "realm", "lease_seconds", "serial",
      "checkpoint": base64 of the newest, as signed, "members": [base64 of each live credential, as signed],
      "revoked": [{"id", "name", "serial", "at"}],
-     "tickets": [{"id", "public", "grants", "issued", "expires", "uses", "name", "used_by"}]}
+     "tickets": [{"id", "public", "grants", "issued", "expires", "uses", "name", "used_by"}],
+     "hiding": base64 of the key-hiding key, as handed to the authority itself, or null}
 
-A ticket's secret isn't in it: only what tells who has it.
+No secret is in it: of tickets only what tells who has them; the key-hiding key is wrapped for the authority's own keys.
 """
 
 import base64
@@ -86,6 +87,8 @@ class AuthorityState:
     members: tuple[Member, ...] = ()
     revoked: tuple[Revoked, ...] = ()
     tickets: tuple[IssuedTicket, ...] = ()
+    hiding: Signed | None = None
+    """The key-hiding key, handed to the authority itself. None if none was made yet."""
 
     def member(self, subject: bytes) -> Member | None:
         """The live member with this id."""
@@ -112,6 +115,7 @@ def encode_state(state: AuthorityState) -> bytes:
         "members": [_to_text(one.signed.cose) for one in state.members],
         "revoked": [{**one._asdict(), "id": one.id.hex()} for one in state.revoked],
         "tickets": [_ticket_to_json(one) for one in state.tickets],
+        "hiding": None if state.hiding is None else _to_text(state.hiding.cose),
     }
     return json.dumps(document, indent=1).encode() + b"\n"
 
@@ -205,6 +209,7 @@ def _decode(document: dict[str, Any], keys: PublicKeys) -> AuthorityState:
             for one in document["revoked"]
         ),
         tickets=tuple(_ticket(one) for one in document["tickets"]),
+        hiding=None if document.get("hiding") is None else signed(RecordType.HIDING, document["hiding"]),
     )
 
 

@@ -14,6 +14,7 @@ from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.checkpoint import Checkpoint
 from kveil.protocol.identity.credential import Credential
 from kveil.protocol.identity.fold import Applied, Outcome
+from kveil.protocol.identity.hiding import Handed
 from kveil.protocol.identity.identity import format_fingerprint
 from kveil.protocol.identity.marks import Kept
 from kveil.protocol.identity.members import Listed, Standing
@@ -33,7 +34,7 @@ from kveil.proxy.log import get_logger, log_limited
 # How late an alarm may be told that no record brings: a lease that ends, for one.
 ALARM_SECONDS: Final = 1.0
 # What may change who is believed, or what opens. The rest is for people, or for the authority.
-_COUNTING: Final = (IdentityRecord, Credential, Checkpoint, Announcement, Regrant)
+_COUNTING: Final = (IdentityRecord, Credential, Checkpoint, Announcement, Regrant, Handed)
 _log = get_logger(__name__)
 
 

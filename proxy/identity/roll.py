@@ -11,11 +11,13 @@ from kveil.protocol.identity.checkpoint import Checkpoint, Ended
 from kveil.protocol.identity.credential import MAX_SECONDS, SKEW_SECONDS, Credential, Grant, Role
 from kveil.protocol.identity.crypto import KemSuite
 from kveil.protocol.identity.errors import IdentityError as ProtocolError
+from kveil.protocol.identity.hiding import Handed
 from kveil.protocol.identity.identity import Identity, PublicKeys, format_fingerprint
 from kveil.protocol.identity.marks import Mark
 from kveil.protocol.identity.record import sign_body
 from kveil.protocol.identity.signing import NO_HASH, Signed
 from kveil.proxy.admin.audit import AuditType
+from kveil.proxy.identity.authority_reader import AuthorityReader
 from kveil.proxy.identity.authority_state import (
     ROLE_WORDS,
     AuthorityState,
@@ -27,7 +29,9 @@ from kveil.proxy.identity.authority_state import (
     member_of,
 )
 from kveil.proxy.identity.errors import IdentityError
+from kveil.proxy.identity.handing import found_or_new, new_hiding_key
 from kveil.proxy.identity.moments import moment
+from kveil.proxy.keys.keyfile import HidingKey
 
 # Clocks of nodes may be slow.
 NOT_BEFORE_SECONDS: Final = 300
@@ -49,8 +53,10 @@ class Event(NamedTuple):
     data: dict[str, object]
 
 
-def new_state(keys: Identity, realm: str, lease_seconds: int, now: int) -> AuthorityState:
-    """The beginning of a realm: a checkpoint with nobody in it. Raises IdentityError."""
+def new_state(
+    keys: Identity, realm: str, lease_seconds: int, now: int, hiding: HidingKey | None = None
+) -> AuthorityState:
+    """The beginning of a realm: a checkpoint with nobody in it. `hiding` is taken over. Raises IdentityError."""
     first = Checkpoint(
         realm=realm,
         number=1,
@@ -64,7 +70,8 @@ def new_state(keys: Identity, realm: str, lease_seconds: int, now: int) -> Autho
         latest = latest_of(sign_body(first, keys))
     except ProtocolError as error:
         raise IdentityError(error.reason) from None
-    return AuthorityState(realm=realm, lease_seconds=lease_seconds, serial=0, latest=latest)
+    own = new_hiding_key(keys, realm, hiding)
+    return AuthorityState(realm=realm, lease_seconds=lease_seconds, serial=0, latest=latest, hiding=own)
 
 
 class Roll:
@@ -84,11 +91,30 @@ class Roll:
         self.state = state
         self.answers: list[Signed] = []
         self.events: list[Event] = []
+        self._lacking: IdentityError | None = None
 
     # Members -----------------------------------------------------------------------------------------------------
 
+    def have_hiding_key(self, reader: AuthorityReader) -> None:
+        """Have the realm's key-hiding key, for an authority that was made, or saved, before there was one."""
+        if self.state.hiding is not None:
+            return
+        try:
+            hiding = found_or_new(self._keys, self.state.realm, reader)
+        except IdentityError as error:
+            self._lacking = error
+            return
+        self.state = replace(self.state, hiding=hiding)
+        self._event("key.added", self.state.realm, kid=Handed.from_map(hiding.fields).key.id.hex())
+
+    def check_hiding_key(self) -> None:
+        """Raises IdentityError if members couldn't be handed what they need."""
+        if self._lacking is not None:
+            raise self._lacking
+
     def grant(self, keys: PublicKeys, grants: Sequence[Grant], name: str | None) -> Credential:
         """Make somebody a member, or give a member more."""
+        self.check_hiding_key()
         self._check_keys(keys)
         if self.state.was_revoked(keys.id):
             raise IdentityError(

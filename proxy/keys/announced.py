@@ -26,6 +26,7 @@ from kveil.proxy.identity.errors import IdentityError
 from kveil.proxy.identity.opening import find_epoch_key
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 from kveil.proxy.keys.flights import Flights
+from kveil.proxy.keys.handed import HandedKey
 from kveil.proxy.keys.lanes import Lanes
 from kveil.proxy.keys.opened import Place, RefusalBudget, Refusals, RefusedKeys
 from kveil.proxy.keys.ring import SECONDS_PER_HOUR, KeySurvey
@@ -72,6 +73,8 @@ class AnnouncedKeys:
         """How those ended that clients ran."""
         self.streams = Streams()
         """Where those stand that are opened."""
+        self.hiding_key = HandedKey(control)
+        """What the authority has handed out for all members to hide records' keys with."""
         self.announcements = 0
         """How many were made."""
         seconds = limits.epoch_key_hours * SECONDS_PER_HOUR

@@ -140,7 +140,8 @@ def check_realm(settings: Settings, realm: Realm, providers: Collection[int]) ->
         key = KeyRef(hiding.block.provider, hiding.block.name)
         msg = f"the key-hiding key in {settings.keys.path} was wrapped by {key}, and neither keys nor a rule names that"
         raise KeySetupError(msg)
-    for place, rule in enumerate(settings.topics if hiding is None else ()):
+    is_missing = hiding is None and not realm.has_authority
+    for place, rule in enumerate(settings.topics if is_missing else ()):
         hides = rule.keys is choices.RecordKeys.HIDDEN or rule.key_per is KeyPer.RECORD_KEY
         if rule.seal is not Seal.NONE and rule.mode is Mode.RECORD and hides:
             msg = f"topics[{place}].mode: {NOT_MADE}"

@@ -16,6 +16,8 @@ class Realm:
     name: str
     hiding_key: HidingKey | WrappedHidingKey | None
     """None if none was made: record mode with hidden keys is refused then."""
+    has_authority: bool = False
+    """Whether an authority hands the key-hiding key to this node, whatever else is there."""
 
 
 def open_realm(settings: Settings, policy: Policy) -> Realm:
@@ -42,7 +44,7 @@ def open_realm(settings: Settings, policy: Policy) -> Realm:
 
 
 def _open_membership(settings: Settings, policy: Policy) -> Realm:
-    """The realm of this node's identity. A key file of that realm may be there too: it has the key-hiding key."""
+    """The realm of this node's identity. A key file of that realm may be there too, with the key-hiding key."""
     from kveil.proxy.identity.node_files import NodeFiles
 
     name = NodeFiles(settings.identity.path).membership().realm
@@ -55,14 +57,14 @@ def _open_membership(settings: Settings, policy: Policy) -> Realm:
     path = settings.keys.path
     needs_file = KeyService.KEYFILE in policy.services
     if not needs_file and not path.exists():
-        return Realm(name=name, hiding_key=None)
+        return Realm(name=name, hiding_key=None, has_authority=True)
     content, _ = read_key_file(path)
     if content.realm == name:
-        return Realm(name=name, hiding_key=content.key_hiding_key)
+        return Realm(name=name, hiding_key=content.key_hiding_key, has_authority=True)
     if needs_file:
         msg = (
             f"realm: the identity in {settings.identity.path} belongs to {name}, and the key file {path} to "
             f"{content.realm}: one process has one realm. `kveil authority init` can be told the name of one"
         )
         raise KeyFileError(msg)
-    return Realm(name=name, hiding_key=None)
+    return Realm(name=name, hiding_key=None, has_authority=True)

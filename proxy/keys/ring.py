@@ -22,7 +22,7 @@ from kveil.proxy.config import Keys, Limits
 from kveil.proxy.keys.calls import KeyCalls
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 from kveil.proxy.keys.flights import Flights
-from kveil.proxy.keys.hiding import HidingKeys
+from kveil.proxy.keys.hiding import Authority, HidingKeys
 from kveil.proxy.keys.opened import OpenedKeys, Place, RefusalBudget, Refusals, RefusedKeys
 from kveil.proxy.keys.provider import KeyContext, KeyProvider
 from kveil.proxy.keys.realm import Realm
@@ -107,12 +107,26 @@ class KeyRing:
 
     @property
     def hiding_key_id(self) -> bytes | None:
-        """The id of the key-hiding key, None if none was made."""
+        """The id of the key-hiding key, None if none was made, or handed out yet."""
+        return self._hiding.key_id
+
+    @property
+    def kept_hiding_key_id(self) -> bytes | None:
+        """The same of the key file's alone."""
         return self._realm.hiding_key.id if self._realm.hiding_key else None
 
-    def hiding_key(self, topic: str) -> KeyHidingKey | None:
+    @property
+    def awaits_hiding_key(self) -> bool:
+        """Whether somebody hands it out, so that it may come."""
+        return self._hiding.authority is not None
+
+    def take_hiding_key_of(self, authority: Authority) -> None:
+        """Have an authority hand out the key-hiding key, or see to it that the key file's is the same."""
+        self._hiding.authority = authority
+
+    def hiding_key(self, topic: str, *, seals: bool = False) -> KeyHidingKey | None:
         """What hides the keys of the topic's records in record mode, or None: `unwrap_hiding_key` is needed."""
-        return self._hiding.find(topic)
+        return self._hiding.find(topic, seals=seals)
 
     def hiding_secret(self) -> bytes:
         """The key-hiding key itself. Raises KeyUnavailable before `unwrap_hiding_key`."""

@@ -111,6 +111,7 @@ class AuthorityAtWork:
             forked = self._restore(in_spite_of_fork=all_again)
 
             def decided(authority: Authority) -> None:
+                authority.have_hiding_key(self._reader)
                 work(authority)
                 if forked:
                     authority.skip()

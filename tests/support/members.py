@@ -73,6 +73,10 @@ class Members:
         self.publish(node.credential)
         self.checkpoint()
 
+    def hand(self, *nodes: Node, secret: bytes = bytes(range(32)), key_id: bytes | None = None) -> None:
+        """Hand members the key-hiding key."""
+        self.publish(*(self.realm.hand(node, secret, key_id) for node in nodes))
+
     def revoke(self, node: Node, ended: Ended | None = None) -> None:
         """A member isn't one any more; of a producer `ended` says what it did while it was."""
         del self.realm.live[node.body.serial]

@@ -9,6 +9,7 @@ from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.checkpoint import Checkpoint, Ended
 from kveil.protocol.identity.credential import Credential, Grant, History, Role
 from kveil.protocol.identity.crypto import KEM_PRIVATE_LENGTH, KemSuite
+from kveil.protocol.identity.hiding import hand_out
 from kveil.protocol.identity.identity import Identity
 from kveil.protocol.identity.marks import Head, Kept
 from kveil.protocol.identity.record import IdentityRecord, encode_record, sign_body
@@ -179,6 +180,10 @@ class Realm:
             keeper=keeper.keys,
             credential=keeper.credential.hash,
         )
+
+    def hand(self, node: Node, secret: bytes, key_id: bytes | None = None) -> Signed:
+        """The key-hiding key for a member."""
+        return hand_out(self.name, secret, key_id, node.keys.public, self.authority)
 
     def view(self, *records: Signed, me: Node | None = None, end: bool = True, **options: Any) -> View:
         """A view that has read these, and keeps each checkpoint at once."""

@@ -7,6 +7,7 @@ library that reads its drafts otherwise one day doesn't open it any more.
 import json
 from pathlib import Path
 
+from kveil.protocol.envelope.key_schedule import derive_hiding_key_id
 from kveil.protocol.identity.crypto import KemSuite
 from kveil.protocol.identity.enrolment import request_enrolment
 from kveil.protocol.identity.ticket import Ticket
@@ -14,6 +15,7 @@ from tests.support.realm import NOW, Realm, consumes, keeps, produces, value_of
 
 HERE = Path(__file__).parent / "identity"
 SECRET = bytes(range(32))
+HIDING_KEY = bytes(range(32, 64))
 
 
 def realm_of(suite: KemSuite, twice: bool) -> dict[str, object]:
@@ -30,6 +32,7 @@ def realm_of(suite: KemSuite, twice: bool) -> dict[str, object]:
         announced,
         realm.regrant(keeper, announced, SECRET, reader),
         realm.beacon(producer),
+        realm.hand(reader, HIDING_KEY),
     ]
     ticket = Ticket(realm="demo", authority=realm.authority.id, secret=SECRET, checkpoint=realm.kept, expires=NOW + 600)
     enrolment = request_enrolment(ticket, reader.keys, realm.authority.public, "reader")
@@ -41,6 +44,8 @@ def realm_of(suite: KemSuite, twice: bool) -> dict[str, object]:
         "authority_id": realm.authority.id.hex(),
         "reader_id": reader.keys.id.hex(),
         "epoch_key": SECRET.hex(),
+        "hiding_key": HIDING_KEY.hex(),
+        "hiding_key_id": derive_hiding_key_id(HIDING_KEY, realm="demo").hex(),
         "kid": announced.fields[5].hex(),
         "ticket": ticket.to_text(),
         "ticket_id": ticket.key().id.hex(),

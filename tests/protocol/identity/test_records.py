@@ -37,6 +37,7 @@ RECORDS = {
     ),
     "announcement": (ANNOUNCED, PRODUCER.keys),
     "regrant": (REALM.regrant(KEEPER, ANNOUNCED, SECRET, READER), KEEPER.keys),
+    "hiding": (REALM.hand(READER, SECRET), REALM.authority),
     "beacon": (
         REALM.beacon(
             PRODUCER,
@@ -208,7 +209,7 @@ def test_other_shapes_of_cose(changes):
         read_with(changes)
 
 
-@pytest.mark.parametrize("value", [b"", b"\1", b"\2\3", b"\1\0", b"\1\x09", b"\0\3"])
+@pytest.mark.parametrize("value", [b"", b"\1", b"\2\3", b"\1\0", b"\1\x0a", b"\0\3"])
 def test_versions_and_types(value):
     with pytest.raises(Malformed):
         decode_record(value, "demo")
@@ -247,6 +248,7 @@ def test_kafka_keys():
     assert key_of(ANNOUNCED) == b"\1\6" + kid
     assert key_of(RECORDS["regrant"][0]) == b"\1\7" + kid + KEEPER.keys.id + hashlib.sha256(ids).digest()[:16]
     assert key_of(RECORDS["beacon"][0]) == b"\1\x08" + PRODUCER.chain
+    assert key_of(RECORDS["hiding"][0]) == b"\1\x09" + READER.keys.id
     assert key_of(Enrolment(ticket_id=b"t" * 16, sealed=b"x")) == b"\1\4" + b"t" * 16
 
 
@@ -255,6 +257,7 @@ def test_numbers_are_for_ever():
         ("IDENTITY", 1), ("CREDENTIAL", 2), ("CHECKPOINT", 3), ("ENROLMENT", 4), ("ANSWER", 5), ("ANNOUNCEMENT", 6),
         ("REGRANT", 7),
         ("BEACON", 8),
+        ("HIDING", 9),
     ]  # fmt: skip
     assert [int(one) for one in (*Role, *History, *KemSuite, *Reason)] == [1, 2, 3, 0, 1, 2, 1, 2, 1, 2, 3, 4, 5]
 

@@ -50,6 +50,8 @@ def test_is_believed_and_opens(vector):
     assert announced.open(reader).hex() == vector["epoch_key"]
     ((regranted, _),) = view.regrants(announced.kid)
     assert regranted.regrant.open(reader, announced).hex() == vector["epoch_key"]
+    assert view.handed.open(reader).hex() == vector["hiding_key"]
+    assert view.handed.key.id.hex() == vector["hiding_key_id"]
 
 
 @every
@@ -164,6 +166,19 @@ def test_fields_of_credentials_checkpoints_and_announcements():
     ((_, wrap),) = regranted.pop(7)
     info = b"kveil/v1/regrant\0" + sha256(cbor(regranted)) + reader.id
     assert reader.open(info, wrap).hex() == VECTOR["epoch_key"]
+
+
+def test_fields_of_what_hands_out_the_key_hiding_key():
+    """The id is the one that envelopes have (envelope format, section 10.2)."""
+    handed = TAKEN_APART[8]
+    reader = Identity.from_private_bytes(bytes.fromhex(VECTOR["reader"]))
+    fields = dict(handed.signed.fields)
+    key_id = expand(bytes.fromhex(VECTOR["hiding_key"]), b"kveil/v1/hiding-id\0" + lp(b"demo"), 16)
+    wrap = fields.pop(5)
+    assert fields == {1: "demo", 2: reader.id, 3: key_id, 4: key_id}
+    info = b"kveil/v1/hiding-key\0" + sha256(cbor(fields)) + reader.id
+    assert reader.open(info, wrap).hex() == VECTOR["hiding_key"]
+    assert handed.signed.signer.hex() == VECTOR["authority_id"]
 
 
 def test_what_a_ticket_derives():

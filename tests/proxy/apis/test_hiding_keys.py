@@ -12,7 +12,8 @@ from kveil.proxy.context import Shared
 from kveil.proxy.errors import CloseConnection, ErrorCode
 from kveil.proxy.keys.calls import KeyCalls
 from kveil.proxy.keys.errors import KeyDenied, KeyUnavailable
-from kveil.proxy.keys.hiding import wrap_new_hiding_key
+from kveil.proxy.keys.hiding import unwrap_hiding_key, wrap_new_hiding_key
+from kveil.proxy.keys.keyfile import HidingKey
 from kveil.proxy.keys.providers.keyfile import KeyFileProvider
 from kveil.proxy.keys.realm import Realm
 from kveil.proxy.keys.ring import KeyRing
@@ -69,6 +70,28 @@ def stored(tmp_path, share) -> bytes:
     return at_offset(sent(talk)["t", 0], 0)
 
 
+class Authority:
+    """Of a realm of identities, which has handed out nothing yet, or its key."""
+
+    def __init__(self, made: HidingKey | None = None) -> None:
+        self.made = made
+
+    @property
+    def key_id(self) -> bytes | None:
+        return None if self.made is None else self.made.id
+
+    def agrees(self, kept: bytes | None) -> bool:
+        return True
+
+    async def check(self, kept: bytes | None) -> None:
+        pass
+
+    async def open(self) -> HidingKey:
+        if self.made is None:
+            raise KeyUnavailable("not yet")
+        return self.made
+
+
 def failing(talk: Conversation, monkeypatch, failure: Exception) -> None:
     async def unwrap() -> None:
         raise failure
@@ -99,6 +122,16 @@ class TestSealing:
         assert code is ErrorCode.TOPIC_AUTHORIZATION_FAILED
         assert "kveil keys init" in text
 
+    def test_waits_for_what_an_authority_hands_out(self, tmp_path, share):
+        shared = share(made=False)
+        shared.keys.take_hiding_key_of(Authority())
+        talk = Conversation(tmp_path, shared=shared)
+        assert error_of(talk, GOOD)[0] is ErrorCode.NOT_ENOUGH_REPLICAS
+        shared.keys.take_hiding_key_of(Authority(HidingKey(id=bytes(16), created="", secret=bytes(32))))
+        talk.client(PRODUCE, 9, produced({"t": {0: GOOD}}))
+        view = memoryview(sent(talk)["t", 0])
+        assert {origin.says.hiding_key_id for origin in peek_records(view, read_header(view)).origins} == {bytes(16)}
+
     def test_needs_none_where_keys_are_clear(self, tmp_path, share):
         talk = Conversation(tmp_path, shared=share(made=False, topics=CLEAR))
         talk.client(PRODUCE, 9, produced({"t": {0: GOOD}}))
@@ -126,6 +159,20 @@ class TestOpening:
         talk = Conversation(tmp_path, shared=share())
         failing(talk, monkeypatch, failure)
         assert fetch_one(talk, stored) == (code, b"")
+
+    def test_waits_for_what_an_authority_hands_out(self, tmp_path, share, stored, hiding_key):
+        """Retriably until it is there; then what it hid opens, and what another one hid doesn't."""
+        own, wrapped = hiding_key
+        plain = asyncio.run(unwrap_hiding_key(KeyCalls(own, 5.0, Metrics()), wrapped, REALM))
+        shared = share(made=False)
+        talk = Conversation(tmp_path, shared=shared)
+        shared.keys.take_hiding_key_of(Authority())
+        assert fetch_one(talk, stored) == (ErrorCode.KAFKA_STORAGE_ERROR, b"")
+        shared.keys.take_hiding_key_of(Authority(plain))
+        assert fetch_one(talk, stored)[0] == 0
+        other = share(made=False)
+        other.keys.take_hiding_key_of(Authority(replace(plain, id=bytes(16))))
+        assert fetch_one(Conversation(tmp_path, shared=other), stored)[0] == ErrorCode.CORRUPT_MESSAGE
 
     def test_asks_for_none_that_was_not_made(self, tmp_path, share, stored):
         """A broker could make up ids."""

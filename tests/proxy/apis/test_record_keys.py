@@ -151,7 +151,7 @@ def test_what_is_no_batch_is_refused_as_ever(talk):
 
 def test_without_a_key_hiding_key(talk, monkeypatch):
     one = talk()
-    monkeypatch.setattr(one.shared.keys, "hiding_key", lambda topic: None)
+    monkeypatch.setattr(one.shared.keys, "hiding_key", lambda topic, **_: None)
     monkeypatch.setattr(type(one.shared.keys), "hiding_key_id", None)
     code, text = error_of(one, CUSTOMERS)
     assert code == ErrorCode.TOPIC_AUTHORIZATION_FAILED

@@ -1,13 +1,18 @@
 """`kveil authority`, `enroll`, `identity` and `who-can-read`, as far as they go without a cluster."""
 
+import base64
 import json
 import os
 import stat
 
 import pytest
 
+from kveil.protocol.envelope.key_schedule import derive_hiding_key_id
+from kveil.protocol.identity.hiding import Handed
+from kveil.proxy.identity.authority_store import AuthorityStore
 from kveil.proxy.identity.identity_file import create_identity
 from kveil.proxy.identity.node_files import CheckpointMark, Membership, NodeFiles
+from tests.support.key_services.own import OWN_PROVIDER
 from tests.support.realm import identity
 
 A = identity("a")
@@ -42,6 +47,25 @@ def keys_file(tmp_path):
     return write
 
 
+def hiding_key(directory):
+    """What an authority hands out: id and key."""
+    store = AuthorityStore(directory)
+    keys = store.keys(None)
+    handed = Handed.from_map(store.load(keys).hiding.fields)
+    return handed.key.id, handed.open(keys)
+
+
+@pytest.fixture
+def wrapped(kveil, tmp_path):
+    """A key file whose key-hiding key a key service wrapped, the configuration that reaches that, and what it holds."""
+    service, old, config = (tmp_path / name for name in ("service.json", "keys.json", "kveil.yaml"))
+    assert kveil("keys", "init", "--keys", service, "--realm", "lab").exit_code == 0
+    keys = {"provider": OWN_PROVIDER, "path": str(old), "options": {"path": str(service)}}
+    config.write_text(json.dumps({"keys": keys, "realm": "lab"}))
+    assert kveil("keys", "init", "-c", config).exit_code == 0
+    return old, config, service
+
+
 class TestInit:
     def test_it_begins_a_realm(self, kveil, tmp_path):
         done = kveil("authority", "init", "--authority", tmp_path / "a", "--realm", "demo", "--json")
@@ -70,6 +94,40 @@ class TestInit:
         assert done.exit_code == 2
         assert "the realm must be" in done.stderr
         assert not (tmp_path / "a").exists()
+
+    def test_that_of_a_key_file_is_taken_over(self, kveil, tmp_path):
+        """With its realm, which is a part of what hides."""
+        old, where = tmp_path / "keys.json", ("--authority", tmp_path / "a")
+        assert kveil("keys", "init", "--keys", old, "--realm", "lab").exit_code == 0
+        done = kveil("authority", "init", *where, "--hiding-key", old, "--realm", "demo")
+        assert done.exit_code == 2
+        assert "belongs to realm lab, not to demo" in done.stderr
+        assert not (tmp_path / "a").exists()
+        assert kveil("authority", "init", *where, "--hiding-key", old).exit_code == 0
+        assert listed(kveil, tmp_path / "a")["realm"] == "lab"
+        found, secret = hiding_key(tmp_path / "a")
+        kept = json.loads(old.read_text())["key_hiding_key"]
+        assert (found.hex(), base64.b64encode(secret).decode()) == (kept["id"], kept["secret"])
+
+    def test_a_wrapped_one_is_unwrapped_by_its_service(self, kveil, tmp_path, wrapped):
+        old, config, _ = wrapped
+        take = ("authority", "init", "--authority", tmp_path / "a", "--hiding-key", old)
+        done = kveil(*take)
+        assert done.exit_code == 2
+        assert "--config says where to ask it" in done.stderr
+        assert not (tmp_path / "a").exists()
+        done = kveil(*take, "--config", config)
+        assert done.exit_code == 0, done.stderr
+        found, secret = hiding_key(tmp_path / "a")
+        assert found.hex() == json.loads(old.read_text())["key_hiding_key"]["id"]
+        assert derive_hiding_key_id(secret, realm="lab") == found
+
+    def test_a_service_that_is_down(self, kveil, tmp_path, wrapped):
+        old, config, service = wrapped
+        service.write_text(service.read_text().replace('"default"', '"gone"'))
+        done = kveil("authority", "init", "--authority", tmp_path / "a", "--hiding-key", old, "-c", config)
+        assert done.exit_code == 2
+        assert "the key-hiding key can't be had" in done.stderr
 
     def test_a_passphrase(self, kveil, tmp_path, monkeypatch):
         monkeypatch.setenv("WORD", "open")

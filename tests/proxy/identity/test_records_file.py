@@ -6,6 +6,7 @@ import json
 import pytest
 
 from kveil.protocol.identity.checkpoint import Checkpoint
+from kveil.protocol.identity.hiding import Handed
 from kveil.protocol.identity.record import IdentityRecord
 from kveil.proxy.identity.errors import IdentityError
 from kveil.proxy.identity.owed import everything
@@ -22,7 +23,7 @@ def data():
 def test_they_come_back(data):
     content = decode_records(data)
     assert content.realm == "demo"
-    assert [type(one.body) for one in content.records] == [IdentityRecord, Checkpoint]
+    assert [type(one.body) for one in content.records] == [IdentityRecord, Handed, Checkpoint]
 
 
 @pytest.mark.parametrize("wrong", [b"", b"[]", b"{}", b"\xff", b'{"format": "kveil-records"}'])

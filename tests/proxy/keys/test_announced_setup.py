@@ -15,7 +15,9 @@ from kveil.proxy.keys.errors import KeySetupError
 from kveil.proxy.keys.keyfile import new_key_file
 from kveil.proxy.keys.keyfile_store import create_key_file
 from kveil.proxy.keys.opening import check_keys, open_announced_keys, open_key_ring
+from kveil.proxy.keys.realm import Realm
 from kveil.proxy.policy import OWN_PRINCIPAL, Policy, Use
+from kveil.proxy.reload import make_fresh, put_in_place
 from kveil.proxy.server import share
 from tests.support.realm import consumes
 
@@ -50,12 +52,25 @@ def test_the_realm_is_the_one_that_the_node_was_enrolled_in(settings):
         realm_of(settings(REALM="other"))
 
 
-def test_a_key_file_of_the_realm_hides_records_keys(settings, tmp_path):
+def test_record_mode_needs_no_key_file(settings, tmp_path):
+    """The authority hands out what hides records' keys; where a key file of the realm has it too, that is looked at."""
     hides = settings(TOPICS="[{match: a, mode: record}]")
-    with pytest.raises(KeySetupError, match="kveil keys init"):
-        realm_of(hides)
+    assert realm_of(hides) == Realm(name="demo", hiding_key=None, has_authority=True)
+    shared = share(hides)
+    assert (shared.keys.awaits_hiding_key, shared.keys.hiding_key_id) == (True, None)
     create_key_file(tmp_path / "keys.json", new_key_file(realm="demo"))
     assert realm_of(hides).hiding_key is not None
+    assert share(hides).keys.awaits_hiding_key
+
+
+def test_a_reload_keeps_the_authority(settings, tmp_path):
+    shared = share(settings())
+    for limits in ("1", "2"):
+        fresh = make_fresh(shared, settings(LIMITS__EPOCH_KEY_HOURS=limits), tries_keys=False)
+        assert fresh.keys is not None
+        put_in_place(shared, fresh)
+        assert shared.keys is fresh.keys
+        assert shared.keys.awaits_hiding_key
 
 
 def test_a_key_file_of_another_realm_is_nobodys(settings, tmp_path):

@@ -1,13 +1,15 @@
 """An authority at work, with a topic in memory: disk first, then the topic, and nothing is lost to an outage."""
 
 import asyncio
+import json
 import time
 from contextlib import asynccontextmanager
 
 import pytest
 
 from kveil.protocol.identity.enrolment import Enrolment, request_enrolment
-from kveil.protocol.identity.record import encode_record
+from kveil.protocol.identity.record import decode_record, encode_record
+from kveil.protocol.identity.signing import RecordType
 from kveil.proxy.identity.authority import new_state
 from kveil.proxy.identity.authority_reader import AuthorityReader
 from kveil.proxy.identity.authority_store import AuthorityStore
@@ -132,7 +134,7 @@ async def test_all_again_writes_what_is_there_already(desk):
     await desk.work.decide(grant)
     before = len(desk.values)
     await desk.work.decide(lambda _: None, all_again=True)
-    assert len(desk.values) == before + 3, "identity, credential, checkpoint"
+    assert len(desk.values) == before + 5, "identity, credential, the key-hiding key twice, checkpoint"
 
 
 async def test_a_fork_stops_it_until_somebody_says_to_go_on(desk, tmp_path):
@@ -158,6 +160,44 @@ async def test_an_older_directory_goes_on_from_the_topic(desk):
     desk.open()
     await desk.work.decide(lambda _: None)
     assert desk.names() == ["reader"]
+
+
+async def test_an_authority_from_before_makes_the_key_hiding_key(desk):
+    state = json.loads((desk.store.directory / "state.json").read_bytes())
+    del state["hiding"]
+    (desk.store.directory / "state.json").write_text(json.dumps(state))
+    desk.open()
+    decide(desk.store, KEYS, grant)
+    assert desk.store.load(KEYS).hiding is None, "what the topic has isn't known without it"
+    await desk.work.decide(lambda _: None)
+    made = desk.store.load(KEYS).hiding
+    assert made.fields[3] == desk.reader.view.handed_to(A.id)[0].id
+    await desk.work.decide(lambda _: None, force=True)
+    assert desk.store.load(KEYS).hiding == made
+    assert len(desk.reader.view.handed_out()) == 1
+
+
+async def test_a_key_hiding_key_that_a_backup_lacks_is_not_made_again(desk):
+    """Nobody is let in, by ticket or by hand; revoking goes on."""
+    enrolment = desk.enrolment(identity("b"), "b")
+    await desk.work.decide(grant)
+    state = json.loads((desk.store.directory / "state.json").read_bytes())
+    (desk.store.directory / "state.json").write_text(json.dumps(state | {"hiding": None}))
+    own = desk.store.load(KEYS).hiding
+    desk.values = [value for value in desk.values if not is_own(value)]
+    desk.open()
+    with pytest.raises(IdentityError, match="from a newer one"):
+        await desk.work.decide(lambda authority: authority.grant(identity("b").public, READS, "b"))
+    with pytest.raises(IdentityError, match="from a newer one"):
+        await desk.work.decide(lambda authority: authority.redeem(enrolment, desk.reader))
+    await desk.work.decide(lambda authority: authority.revoke("reader", None))
+    assert desk.names() == []
+    assert desk.store.load(KEYS).hiding is own is None
+
+
+def is_own(value: bytes) -> bool:
+    """Whether it hands the key-hiding key to the authority itself."""
+    return value[1] == RecordType.HIDING and KEYS.id in decode_record(value, "demo").signed.fields.values()
 
 
 class TestRunning:
