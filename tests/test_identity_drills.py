@@ -24,6 +24,14 @@ SHOWN = {
         "a_topic_that_was_made_anew_gets_all",
     ),
     "a ticket was read by somebody else": ("integration/test_identities_authority.py", "the_walk_through"),
+    "a ticket with `--uses` was used once more": (
+        "proxy/identity/test_authority.py",
+        "of_several_uses_none_is_revoked",
+    ),
+    "`hiding-key` alarm: members were handed two key-hiding keys": (
+        "integration/test_identities_hiding.py",
+        "until_it_is_handed_out_clients_are_told_to_try_again",
+    ),
     "a host's clock is wrong": ("proxy/keys/test_announced_sealing.py", "a_clock_that_is_wrong"),
 }
 

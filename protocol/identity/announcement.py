@@ -15,7 +15,8 @@ from kveil.protocol.identity import cbor, crypto
 from kveil.protocol.identity.credential import MAX_TOPIC
 from kveil.protocol.identity.errors import Malformed, Refused
 from kveil.protocol.identity.identity import ID_LENGTH, PublicKeys, Signer, Unsealer
-from kveil.protocol.identity.marks import CHAIN_LENGTH, Kept, Mark, read_marks
+from kveil.protocol.identity.marks import CHAIN_LENGTH, Kept, read_marks
+from kveil.protocol.identity.progress import Mark
 from kveil.protocol.identity.signing import HASH_LENGTH, MAX_REALM, NO_HASH, RecordType, Signed, sign
 from kveil.protocol.identity.wrapping import EPOCH_KEY, Wrap, read_wraps, recipients_hash, unwrap, wrap_for
 

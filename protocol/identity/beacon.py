@@ -6,15 +6,8 @@ from dataclasses import dataclass
 
 from kveil.protocol.identity import cbor
 from kveil.protocol.identity.identity import ID_LENGTH
-from kveil.protocol.identity.marks import (
-    CHAIN_LENGTH,
-    Head,
-    Kept,
-    Progress,
-    TransactionEnd,
-    read_heads,
-    read_transaction_ends,
-)
+from kveil.protocol.identity.marks import CHAIN_LENGTH, Head, Kept, read_heads, read_transaction_ends
+from kveil.protocol.identity.progress import Progress, TransactionEnd
 from kveil.protocol.identity.signing import HASH_LENGTH, MAX_REALM
 
 

@@ -10,7 +10,8 @@ from kveil.protocol.identity.credential import SKEW_SECONDS
 from kveil.protocol.identity.crypto import KemSuite
 from kveil.protocol.identity.errors import Malformed
 from kveil.protocol.identity.identity import ID_LENGTH
-from kveil.protocol.identity.marks import Head, Mark, read_chain, read_marks
+from kveil.protocol.identity.marks import Head, read_chain, read_marks
+from kveil.protocol.identity.progress import Mark
 from kveil.protocol.identity.signing import HASH_LENGTH, MAX_REALM, NO_HASH
 
 _FIELDS: Final = range(1, 10)

@@ -12,8 +12,8 @@ from enum import StrEnum
 from kveil.protocol.identity.chains import Announced, Chains
 from kveil.protocol.identity.checkpoint import Checkpoint, Ended
 from kveil.protocol.identity.credential import Credential, Role
-from kveil.protocol.identity.marks import Mark
 from kveil.protocol.identity.members import Listed, Members
+from kveil.protocol.identity.progress import Mark
 from kveil.protocol.identity.regrant import Regrant
 
 

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from kveil.protocol.envelope.header import KID_LENGTH
 from kveil.protocol.identity import cbor
+from kveil.protocol.identity.progress import Mark, Progress, TransactionEnd
 from kveil.protocol.identity.signing import HASH_LENGTH
 
 CHAIN_LENGTH: Final = 16
@@ -33,36 +34,6 @@ class Head(NamedTuple):
 
     sequence: int
     hash: bytes
-
-
-class Mark(NamedTuple):
-    """How many batches stand under a key in one lane of one partition."""
-
-    kid: bytes
-    partition: int
-    lane: int
-    batches: int
-
-
-class Progress(NamedTuple):
-    """How far one lane is under a key: how many batches all replicas have, and how many were sealed."""
-
-    kid: bytes
-    partition: int
-    lane: int
-    acknowledged: int
-    sealed: int
-
-
-class TransactionEnd(NamedTuple):
-    """Batches of a lane whose transactions were committed, or aborted."""
-
-    kid: bytes
-    partition: int
-    lane: int
-    first: int
-    last: int
-    committed: bool
 
 
 def read_chain(row: list[object], where: str) -> tuple[bytes, Head]:

@@ -12,8 +12,9 @@ from kveil.protocol.identity.announcement import Ending, Epoch, announce
 from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.credential import Role
 from kveil.protocol.identity.errors import IdentityError as ProtocolError
-from kveil.protocol.identity.marks import Head, Progress, TransactionEnd
+from kveil.protocol.identity.marks import Head
 from kveil.protocol.identity.members import Listed, Recipient
+from kveil.protocol.identity.progress import Progress, TransactionEnd
 from kveil.protocol.identity.record import encode_record, sign_body
 from kveil.protocol.identity.signing import RecordType, Signed, read_signed
 from kveil.protocol.identity.view import Verdict

@@ -11,7 +11,8 @@ from kveil.protocol.identity.errors import IdentityError as ProtocolError
 from kveil.protocol.identity.fold import Applied, Outcome
 from kveil.protocol.identity.hiding import Handed
 from kveil.protocol.identity.identity import PublicKeys
-from kveil.protocol.identity.marks import Head, Kept, Mark
+from kveil.protocol.identity.marks import Head, Kept
+from kveil.protocol.identity.progress import Mark
 from kveil.protocol.identity.record import IdentityRecord, Record
 from kveil.protocol.identity.signing import Signed
 from kveil.protocol.identity.view import View

@@ -9,7 +9,7 @@ from kveil.protocol.identity.credential import History
 from kveil.protocol.identity.errors import Malformed, Refused
 from kveil.protocol.identity.identity import Unsealer
 from kveil.protocol.identity.judging import Judged, Verdict
-from kveil.protocol.identity.marks import Mark
+from kveil.protocol.identity.progress import Mark
 from kveil.protocol.identity.view import View
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 

@@ -13,7 +13,7 @@ from kveil.protocol.identity.crypto import KemSuite
 from kveil.protocol.identity.errors import IdentityError as ProtocolError
 from kveil.protocol.identity.hiding import Handed
 from kveil.protocol.identity.identity import Identity, PublicKeys, format_fingerprint
-from kveil.protocol.identity.marks import Mark
+from kveil.protocol.identity.progress import Mark
 from kveil.protocol.identity.record import sign_body
 from kveil.protocol.identity.signing import NO_HASH, Signed
 from kveil.proxy.admin.audit import AuditType

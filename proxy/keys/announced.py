@@ -13,10 +13,9 @@ from typing import Final, NamedTuple
 from kveil.protocol.envelope.header import KeyBlock
 from kveil.protocol.envelope.key_schedule import EpochKey
 from kveil.protocol.identity.announcement import Ending
-from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.chains import Announced
 from kveil.protocol.identity.credential import History, Role
-from kveil.protocol.identity.marks import Mark, Progress
+from kveil.protocol.identity.progress import Mark
 from kveil.protocol.identity.view import Verdict
 from kveil.proxy.admin.audit import audit
 from kveil.proxy.config import Limits
@@ -24,6 +23,7 @@ from kveil.proxy.identity.announcing import Announcer, NewEpoch
 from kveil.proxy.identity.control import Control
 from kveil.proxy.identity.errors import IdentityError
 from kveil.proxy.identity.opening import find_epoch_key
+from kveil.proxy.keys.beacons import Beacons
 from kveil.proxy.keys.errors import KeyDenied, KeyRefused, KeyUnavailable
 from kveil.proxy.keys.flights import Flights
 from kveil.proxy.keys.handed import HandedKey
@@ -31,7 +31,7 @@ from kveil.proxy.keys.lanes import Lanes
 from kveil.proxy.keys.opened import Place, RefusalBudget, Refusals, RefusedKeys
 from kveil.proxy.keys.ring import SECONDS_PER_HOUR, KeySurvey
 from kveil.proxy.keys.sealing import Epochs
-from kveil.proxy.keys.streams import End, Streams, said_by
+from kveil.proxy.keys.streams import End, Streams
 from kveil.proxy.keys.transactions import Transactions
 from kveil.proxy.log import get_logger, log_limited
 from kveil.proxy.policy import KeyRef, Rule
@@ -39,8 +39,6 @@ from kveil.proxy.private_file import Stamp
 
 # How late the end of a credential or of a checkpoint may be noticed.
 LOOK_SECONDS: Final = 1.0
-# Of one beacon, which must fit in a record: the lanes that were begun last.
-MAX_MARKS: Final = 16_384
 _log = get_logger(__name__)
 
 
@@ -67,25 +65,17 @@ class AnnouncedKeys:
     ) -> None:
         """`is_alone`: no other process of this host serves the same clients."""
         self.control = control
-        self.lanes = Lanes(began=clock(), is_alone=is_alone)
-        """Where batches stand that are sealed with these keys."""
-        self.transactions = Transactions()
-        """How those ended that clients ran."""
-        self.streams = Streams()
-        """Where those stand that are opened."""
         self.hiding_key = HandedKey(control)
         """What the authority has handed out for all members to hide records' keys with."""
         self.announcements = 0
         """How many were made."""
         seconds = limits.epoch_key_hours * SECONDS_PER_HOUR
         self._clock = clock
-        control.when_beacon = self._note_beacon
         self._announcer = Announcer(control, int(seconds))
+        self._beacons = Beacons(control, self._announcer, clock=clock, is_alone=is_alone)
         self._epochs = Epochs(seconds)
         self._sealing: dict[str, NewEpoch] = {}
         self._last: dict[str, bytes] = {}  # the last kid of each topic, until another one replaces it
-        self._closed: list[bytes] = []  # kids that were replaced since the last beacon
-        self._told: list[bytes] = []  # and those that this one named a last time
         self._opened: OrderedDict[Place, _Opened] = OrderedDict()
         self._opened_most = limits.opened_keys
         self._readers: dict[str, KeyDenied | None] = {}
@@ -111,31 +101,24 @@ class AnnouncedKeys:
         if seals:
             await self._announcer.settle()
 
+    @property
+    def lanes(self) -> Lanes:
+        """Where batches stand that are sealed with these keys."""
+        return self._beacons.lanes
+
+    @property
+    def transactions(self) -> Transactions:
+        """How those ended that clients ran."""
+        return self._beacons.transactions
+
+    @property
+    def streams(self) -> Streams:
+        """Where batches stand that are opened."""
+        return self._beacons.streams
+
     async def tell(self, *, last: bool = False) -> None:
         """Publish how far this process has sealed, and all replicas have it. Raises KeyDenied or KeyUnavailable."""
-        told, closed = self._told, len(self._closed)
-        await self._announcer.tell(self._heads, self.transactions.told, last=last)
-        for kid in told:
-            self.lanes.forget(kid)
-        self.transactions.forget(told)
-        self._told, self._closed = self._closed[:closed], self._closed[closed:]
-
-    def _heads(self) -> list[Progress]:
-        return sorted(self.lanes.heads(), key=lambda head: head.lane)[-MAX_MARKS:]
-
-    def _note_beacon(self, beacon: Beacon) -> None:
-        """Look for what a producer says that all replicas have."""
-        view = self.control.view
-        if view.beacon(beacon.producer, beacon.chain) is not beacon:
-            return
-        topics: dict[bytes, str] = {}
-        for kid in {head.kid for head in beacon.heads} | {ended.kid for ended in beacon.ended}:
-            for judged in view.announcements(kid):
-                if (epoch := judged.announced.announcement.epoch).producer == beacon.producer:
-                    topics.setdefault(kid, epoch.topic)
-        said = said_by(beacon, topics)
-        name = self.control.name_of(beacon.producer)
-        self.streams.note_beacon((beacon.producer, beacon.chain), name, said, self._clock())
+        await self._beacons.tell(last=last)
 
     def reload(self) -> None:
         """Begin new epochs, as SIGHUP asks."""
@@ -250,7 +233,7 @@ class AnnouncedKeys:
         self._epochs.begin(key, now)
         self._sealing[topic] = epoch
         if (last := self._last.get(topic)) is not None:
-            self._closed.append(last)
+            self._beacons.replaced(last)
         self._last[topic] = key.kid
         # Who may read it can have changed meanwhile, and that have been seen to before this topic was there.
         self._looked = float("-inf")

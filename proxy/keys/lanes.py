@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from kveil.protocol.envelope.crypto import KEY_LENGTH, Fingerprint
 from kveil.protocol.envelope.lane import Lane
 from kveil.protocol.envelope.position import Slot
-from kveil.protocol.identity.marks import Mark, Progress
+from kveil.protocol.identity.progress import Mark, Progress
 from kveil.protocol.kafka.primitives import Buffer
 from kveil.protocol.kafka.record_batch import BatchHeader
 

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
 from kveil.protocol.envelope.position import Range, with_range
-from kveil.protocol.identity.marks import TransactionEnd
+from kveil.protocol.identity.progress import TransactionEnd
 
 BY_EPOCH: Final = 5
 """The version of EndTxn from which on the epoch grows with each transaction."""

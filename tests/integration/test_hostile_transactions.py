@@ -15,7 +15,7 @@ from confluent_kafka import KafkaException, Producer
 
 from kveil.protocol.identity import CONTROL_TOPIC
 from kveil.protocol.identity.beacon import Beacon
-from kveil.protocol.identity.marks import TransactionEnd
+from kveil.protocol.identity.progress import TransactionEnd
 from kveil.protocol.identity.record import decode_record
 from kveil.proxy.net.own_topic import records_of
 from tests.support import attacks, java

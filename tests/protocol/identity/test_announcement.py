@@ -9,7 +9,7 @@ from kveil.protocol.envelope.key_schedule import derive_kid
 from kveil.protocol.identity.announcement import Announcement, Ending, key_block
 from kveil.protocol.identity.crypto import KemSuite, hpke_seal
 from kveil.protocol.identity.errors import Malformed, Refused
-from kveil.protocol.identity.marks import Mark
+from kveil.protocol.identity.progress import Mark
 from kveil.protocol.identity.record import encode_record
 from kveil.protocol.identity.regrant import Regrant
 from kveil.protocol.identity.wrapping import EPOCH_KEY, REGRANT, Wrap, wrap_for

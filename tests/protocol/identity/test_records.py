@@ -13,7 +13,8 @@ from kveil.protocol.identity.credential import Credential, Grant, History, Role
 from kveil.protocol.identity.crypto import KemSuite
 from kveil.protocol.identity.enrolment import Answer, Enrolment, Reason
 from kveil.protocol.identity.errors import IdentityError, Malformed, Refused
-from kveil.protocol.identity.marks import Head, Mark, Progress, TransactionEnd
+from kveil.protocol.identity.marks import Head
+from kveil.protocol.identity.progress import Mark, Progress, TransactionEnd
 from kveil.protocol.identity.record import decode_record, encode_record, sign_body
 from kveil.protocol.identity.signing import MAX_RECORD, RecordType, Signed, read_signed, sign
 from tests.support.realm import NOW, Ending, Realm, consumes, identity, keeps, produces, value_of

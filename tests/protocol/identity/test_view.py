@@ -14,8 +14,9 @@ from kveil.protocol.identity.enrolment import request_enrolment
 from kveil.protocol.identity.errors import Refused
 from kveil.protocol.identity.fold import Outcome
 from kveil.protocol.identity.judging import Verdict
-from kveil.protocol.identity.marks import Head, Kept, Mark
+from kveil.protocol.identity.marks import Head, Kept
 from kveil.protocol.identity.members import Standing
+from kveil.protocol.identity.progress import Mark
 from kveil.protocol.identity.record import IdentityRecord, encode_record, sign_body
 from kveil.protocol.identity.signing import RecordType, sign
 from kveil.protocol.identity.ticket import Ticket

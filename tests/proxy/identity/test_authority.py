@@ -10,8 +10,9 @@ from kveil.protocol.identity.credential import Credential, Grant, History, Role
 from kveil.protocol.identity.crypto import KemSuite
 from kveil.protocol.identity.enrolment import Answer, Enrolment, Reason, request_enrolment
 from kveil.protocol.identity.errors import Refused
-from kveil.protocol.identity.marks import Head, Mark, Progress
+from kveil.protocol.identity.marks import Head
 from kveil.protocol.identity.members import Standing
+from kveil.protocol.identity.progress import Mark, Progress
 from kveil.protocol.identity.signing import RecordType
 from kveil.protocol.identity.ticket import Ticket
 from kveil.protocol.identity.view import View

@@ -3,7 +3,8 @@
 import pytest
 
 from kveil.protocol.identity.enrolment import request_enrolment
-from kveil.protocol.identity.marks import Head, Progress
+from kveil.protocol.identity.marks import Head
+from kveil.protocol.identity.progress import Progress
 from kveil.protocol.identity.record import IdentityRecord, encode_record, sign_body
 from kveil.proxy.identity import authority_reader
 from kveil.proxy.identity.authority_reader import AuthorityReader, LastWord
