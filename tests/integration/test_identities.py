@@ -16,13 +16,12 @@ from kveil.protocol.identity.crypto import KemSuite
 from tests.support.admin_port import admin_port
 from tests.support.clients import Record, librdkafka_produce, librdkafka_read, librdkafka_refusal, numbered
 from tests.support.kafka import Cluster, kafka_cluster
-from tests.support.members import Members, control_writer
+from tests.support.members import Members, members_on
 from tests.support.processes import Child
 from tests.support.proxy import KVEIL, Proxy, kveil, kveil_proxy
 from tests.support.realm import Node, consumes, keeps, produces
 from tests.support.steady import read_all, steady_consumer, steady_producer
 
-CONTROL = "_kveil.control"
 SECONDS = 60.0
 WRONG_SETUP = 2
 
@@ -37,10 +36,8 @@ def kafka() -> Iterator[Cluster]:
 @pytest.fixture
 def members(kafka: Cluster, tmp_path: Path) -> Iterator[Members]:
     """A realm, whose authority writes to the cluster by itself."""
-    kafka.create_topic(CONTROL, config={"cleanup.policy": "compact"})
-    with control_writer(kafka.bootstrap) as write:
-        yield Members(tmp_path, write, now=int(time.time()), suite=KemSuite.MLKEM768_X25519)
-    kafka.delete_topic(CONTROL)
+    with members_on(kafka, tmp_path, suite=KemSuite.MLKEM768_X25519) as made:
+        yield made
 
 
 @pytest.fixture

@@ -20,10 +20,11 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from kveil.protocol.envelope.stream import GRACE_SECONDS
+from kveil.protocol.identity import CONTROL_TOPIC
 from kveil.protocol.identity.crypto import KemSuite
 from tests.conftest import shared_cluster
 from tests.integration.test_data_record_mode import COMPACTED
-from tests.integration.test_identities import CONTROL, proxy_of
+from tests.integration.test_identities import proxy_of
 from tests.support import java
 from tests.support.clients import (
     Record,
@@ -94,7 +95,7 @@ def kafka() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def scene(kafka: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    kafka.create_topic(CONTROL, config={"cleanup.policy": "compact"})
+    kafka.create_topic(CONTROL_TOPIC, config={"cleanup.policy": "compact"})
     with ExitStack() as stack:
         write = stack.enter_context(control_writer(kafka.bootstrap))
         folder: Path = tmp_path_factory.mktemp("realm")

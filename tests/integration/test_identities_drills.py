@@ -10,9 +10,10 @@ import pytest
 import yaml
 from confluent_kafka import KafkaError
 
+from kveil.protocol.identity import CONTROL_TOPIC
 from kveil.protocol.identity.announcement import Announcement
 from kveil.protocol.identity.record import decode_record
-from tests.integration.test_identities import CONTROL, refusal, values
+from tests.integration.test_identities import refusal, values
 from tests.integration.test_identities_authority import Place
 from tests.support.clients import librdkafka_read
 from tests.support.kafka import Cluster, kafka_cluster
@@ -47,7 +48,7 @@ class Site(Place):
 
     def recipients(self) -> list[set[str]]:
         """Who gets the keys that were announced, by fingerprint, as the topic has it."""
-        records = librdkafka_read(self.cluster.bootstrap, CONTROL)
+        records = librdkafka_read(self.cluster.bootstrap, CONTROL_TOPIC)
         bodies = [getattr(decode_record(one.value, "demo"), "body", None) for one in records if one.value]
         return [{one.hex() for one in body.recipients} for body in bodies if isinstance(body, Announcement)]
 
@@ -72,7 +73,7 @@ def site(tmp_path: Path, kafka: Cluster) -> Iterator[Site]:
     done = made.authority("init", "--realm", "demo", online=False)
     assert done.returncode == 0, done.stderr
     yield made
-    kafka.delete_topic(CONTROL)
+    kafka.delete_topic(CONTROL_TOPIC)
 
 
 def test_hosts_join_and_are_lost_while_records_flow(site: Site, kafka: Cluster, topic: str):

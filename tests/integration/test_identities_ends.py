@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError
 
+from kveil.protocol.identity import CONTROL_TOPIC
 from kveil.protocol.identity.beacon import Beacon
 from kveil.protocol.identity.checkpoint import Checkpoint
 from kveil.protocol.identity.enrolment import Enrolment
@@ -21,7 +22,7 @@ from kveil.protocol.identity.record import decode_record
 from kveil.protocol.kafka.record_batch import read_header
 from kveil.proxy.net import following
 from kveil.proxy.net.authority import ANSWER_SECONDS
-from tests.integration.test_identities import CONTROL, proxy_of
+from tests.integration.test_identities import proxy_of
 from tests.support.announced import TOPIC, World
 from tests.support.clients import Record, librdkafka_produce, librdkafka_read, librdkafka_refusal
 from tests.support.control_log import KeyValue
@@ -43,7 +44,7 @@ CORRUPT_MESSAGE = 2
 def kafka() -> Iterator[Cluster]:
     """A cluster for these tests alone: its control topic, and each test's realm on it, are theirs."""
     with kafka_cluster() as cluster:
-        cluster.create_topic(CONTROL, config={"cleanup.policy": "compact"})
+        cluster.create_topic(CONTROL_TOPIC, config={"cleanup.policy": "compact"})
         yield cluster
 
 
@@ -82,7 +83,7 @@ def produce(proxy: Proxy, topic: str, count: int) -> list[bytes]:
 def last_words(kafka: Cluster, members: Members) -> list[Kept]:
     """The checkpoints that beacons of a realm name."""
     found = []
-    for record in librdkafka_read(kafka.bootstrap, CONTROL):
+    for record in librdkafka_read(kafka.bootstrap, CONTROL_TOPIC):
         with suppress(IdentityError):
             made = decode_record(record.value or b"", members.realm.name)
             if not isinstance(made, Enrolment) and isinstance(made.body, Beacon):

@@ -10,10 +10,10 @@ from confluent_kafka import Consumer, TopicPartition
 
 from kveil.protocol.identity.credential import History
 from kveil.protocol.identity.crypto import KemSuite
-from tests.integration.test_identities import CONTROL, proxy_of, regrants
+from tests.integration.test_identities import proxy_of, regrants
 from tests.support.clients import Record, librdkafka_produce, librdkafka_read
 from tests.support.kafka import Cluster, kafka_cluster
-from tests.support.members import Members, control_writer
+from tests.support.members import Members, members_on
 from tests.support.proxy import Proxy, kveil
 from tests.support.raw_client import RawClient
 from tests.support.realm import consumes, keeps, produces
@@ -39,10 +39,8 @@ def kafka() -> Iterator[Cluster]:
 
 @pytest.fixture
 def members(kafka: Cluster, tmp_path: Path) -> Iterator[Members]:
-    kafka.create_topic(CONTROL, config={"cleanup.policy": "compact"})
-    with control_writer(kafka.bootstrap) as write:
-        yield Members(tmp_path, write, now=int(time.time()), suite=KemSuite.X25519)
-    kafka.delete_topic(CONTROL)
+    with members_on(kafka, tmp_path, suite=KemSuite.X25519) as made:
+        yield made
 
 
 def kids(proxy: Proxy) -> list[str]:

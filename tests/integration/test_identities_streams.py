@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from confluent_kafka import Producer
 
 from kveil.protocol.envelope.stream import GRACE_SECONDS
 from kveil.protocol.identity.crypto import KemSuite
-from tests.integration.test_identities import CONTROL, proxy_of, values
+from tests.integration.test_identities import proxy_of, values
 from tests.support.clients import librdkafka
 from tests.support.kafka import Cluster, kafka_cluster
-from tests.support.members import Members
+from tests.support.members import Members, members_on
 from tests.support.proxy import Proxy
 from tests.support.realm import consumes, produces
 from tests.support.steady import read_all, steady_consumer, steady_producer
@@ -31,17 +31,8 @@ def kafka() -> Iterator[Cluster]:
 
 @pytest.fixture
 def members(kafka: Cluster, tmp_path: Path) -> Iterator[Members]:
-    kafka.create_topic(CONTROL, config={"cleanup.policy": "compact"})
-    writer = Producer({"bootstrap.servers": kafka.bootstrap, "linger.ms": 0})
-
-    def write(records: Sequence[tuple[bytes, bytes]]) -> None:
-        for key, value in records:
-            writer.produce(CONTROL, value, key)
-        assert writer.flush(SECONDS) == 0
-
-    yield Members(tmp_path, write, now=int(time.time()), suite=KemSuite.X25519)
-    writer.close()
-    kafka.delete_topic(CONTROL)
+    with members_on(kafka, tmp_path, suite=KemSuite.X25519) as made:
+        yield made
 
 
 def abort_and_commit(bootstrap: str, topic: str) -> None:

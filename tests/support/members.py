@@ -1,5 +1,6 @@
 """Members of a realm with directories, as `kveil enroll` leaves them, and an authority that writes where it is told."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from kveil.protocol.identity.record import encode_record
 from kveil.protocol.identity.signing import Signed
 from kveil.proxy.identity.identity_file import create_identity
 from kveil.proxy.identity.node_files import CheckpointMark, Membership, NodeFiles
+from tests.support.kafka import Cluster
 from tests.support.realm import DAY, NOW, Node, Realm
 
 Write = Callable[[Sequence[tuple[bytes, bytes | None]]], None]
@@ -31,6 +33,15 @@ def control_writer(bootstrap: str) -> Iterator[Write]:
 
     yield write
     producer.close()
+
+
+@contextmanager
+def members_on(cluster: Cluster, folder: Path, **realm: object) -> Iterator["Members"]:
+    """A realm whose authority writes to a cluster by itself, on a control topic that is gone afterwards."""
+    cluster.create_topic(CONTROL_TOPIC, config={"cleanup.policy": "compact"})
+    with control_writer(cluster.bootstrap) as write:
+        yield Members(folder, write, now=int(time.time()), **realm)
+    cluster.delete_topic(CONTROL_TOPIC)
 
 
 class Members:

@@ -6,19 +6,13 @@ import pytest
 
 from kveil.protocol.kafka.record_batch import read_header, split_batches
 from kveil.proxy.errors import ErrorCode
-from tests.support.announced import TOPIC, World
-from tests.support.conversation import Clock
+from tests.support.announced import TOPIC
 from tests.support.ends import end_of
 from tests.support.realm import consumes, produces
 from tests.support.records import client_batch, idempotent
-from tests.support.told import Log, Member
+from tests.support.told import Member
 
 CORRUPT = (ErrorCode.CORRUPT_MESSAGE, b"")
-
-
-@pytest.fixture
-def world(tmp_path) -> World:
-    return World(tmp_path, Clock())
 
 
 @pytest.fixture(params=[{"mode": "batch"}, {"mode": "record", "keys": "clear"}], ids=["batch", "record"])
@@ -36,11 +30,6 @@ def shop(world, tmp_path, reader, rule) -> Member:
     made = Member(tmp_path, world, world.members.join("shop", produces()), **rule)
     world.deliver()
     return made
-
-
-@pytest.fixture
-def log() -> Log:
-    return Log()
 
 
 def write(log, shop, count=2, **options):

@@ -8,11 +8,10 @@ from kveil.protocol.envelope.stream import Kind
 from kveil.protocol.kafka.api_table import ApiKey
 from kveil.protocol.kafka.record_batch import TRANSACTIONAL, read_header, split_batches
 from kveil.proxy.errors import ErrorCode
-from tests.support.announced import TOPIC, World
-from tests.support.conversation import Clock, read_response
+from tests.support.announced import TOPIC
+from tests.support.conversation import read_response
 from tests.support.fetching import FETCH
 from tests.support.producing import PRODUCE, broker_answers, sent
-from tests.support.realm import consumes, produces
 from tests.support.records import at_offset, client_batch, fetched, marker, produced
 from tests.support.told import Log, Member
 
@@ -87,26 +86,6 @@ class Client:
         self.add()
         self.write(count)
         self.end(commit=commit)
-
-
-@pytest.fixture
-def world(tmp_path) -> World:
-    return World(tmp_path, Clock())
-
-
-@pytest.fixture
-def billing(world, tmp_path) -> Member:
-    return Member(tmp_path, world, world.members.join("billing", consumes()))
-
-
-@pytest.fixture
-def shop(world, tmp_path, billing) -> Member:
-    return Member(tmp_path, world, world.members.join("shop", produces()))
-
-
-@pytest.fixture
-def log() -> Log:
-    return Log()
 
 
 def read(log, billing, offset=0, *, aborted=(), committed=True):

@@ -10,8 +10,8 @@ from kveil.protocol.envelope.stream import Kind
 from kveil.protocol.kafka.record_batch import read_header, split_batches
 from kveil.proxy.errors import ErrorCode
 from kveil.proxy.needs import TopicSettingsNeed
-from tests.support.announced import TOPIC, World
-from tests.support.conversation import DELETED, Clock, read_response
+from tests.support.announced import TOPIC
+from tests.support.conversation import DELETED, read_response
 from tests.support.fetching import FETCH
 from tests.support.realm import consumes, produces
 from tests.support.records import client_batch, fetched, idempotent
@@ -23,26 +23,6 @@ ID, OTHER_ID = bytes(range(16)), bytes(range(1, 17))
 CORRUPT = (ErrorCode.CORRUPT_MESSAGE, b"")
 RETRIED = ErrorCode.NOT_ENOUGH_REPLICAS
 STORED_ALL_THE_SAME = 20
-
-
-@pytest.fixture
-def world(tmp_path) -> World:
-    return World(tmp_path, Clock())
-
-
-@pytest.fixture
-def billing(world, tmp_path) -> Member:
-    return Member(tmp_path, world, world.members.join("billing", consumes()))
-
-
-@pytest.fixture
-def shop(world, tmp_path, billing) -> Member:
-    return Member(tmp_path, world, world.members.join("shop", produces()))
-
-
-@pytest.fixture
-def log() -> Log:
-    return Log()
 
 
 def alarms(member):

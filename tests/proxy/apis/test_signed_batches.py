@@ -13,18 +13,11 @@ from kveil.protocol.envelope.sealed_batch import peek
 from kveil.protocol.kafka.record_batch import check_produced, read_header
 from kveil.proxy.config import Mode
 from kveil.proxy.errors import ErrorCode
-from tests.support.announced import World
-from tests.support.conversation import Clock
 from tests.support.realm import consumes, produces
 from tests.support.records import at_offset, client_batch, mode_of
 from tests.support.told import Member
 
 BATCH = client_batch(3)
-
-
-@pytest.fixture
-def world(tmp_path) -> World:
-    return World(tmp_path, Clock())
 
 
 @pytest.fixture
