@@ -136,10 +136,14 @@ class Lanes:
         """How far each lane goes, of all keys."""
         for each in self._of_keys.values():
             for one in each:
-                if one.topic != self._topics[one.kid]:
-                    continue  # it was made again, and what was in the other one needn't be there
                 lane = one.lane
-                yield Progress(one.kid, one.partition, lane.number, lane.acknowledged_batch, lane.batches)
+                acknowledged = 0 if self._is_gone(one) else lane.acknowledged_batch
+                yield Progress(one.kid, one.partition, lane.number, acknowledged, lane.batches)
+
+    def _is_gone(self, writer: Writer) -> bool:
+        """Whether its topic was made again: what was in the other one needn't be there."""
+        now = self._topics[writer.kid]
+        return isinstance(now, bytes) and isinstance(writer.topic, bytes) and now != writer.topic
 
     def forget(self, kid: bytes) -> None:
         """Nothing is sealed under a key any more, and what was is told."""

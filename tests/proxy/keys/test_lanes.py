@@ -164,3 +164,18 @@ class TestLanes:
         assert list(lanes.heads()) == []
         line.send(idempotent(1))
         assert [head.partition for head in lanes.heads()] == [0]
+
+
+class TestTopicsMadeAgain:
+    """An end of the producer goes by what was sealed, so that is told of all lanes (identities' FORMAT.md, section 5)."""
+
+    @pytest.mark.parametrize(
+        ("before", "after", "acknowledged"),
+        [(b"a" * 16, b"b" * 16, 0), ("orders", b"a" * 16, 1), (b"a" * 16, "orders", 1)],
+    )
+    def test_what_was_sealed_is_told_and_what_is_gone_is_not_missed(self, lanes, before, after, acknowledged):
+        """The topic was made again, its id has become known, or isn't any more."""
+        for topic in (before, after):
+            _, placed, _ = Line(lanes, where=(topic, 0, Mode.BATCH)).send(client_batch(1))
+            placed.writer.settle(placed.batch, 0)
+        assert [(head.acknowledged, head.sealed) for head in lanes.heads()] == [(acknowledged, 1), (1, 1)]
