@@ -167,7 +167,7 @@ class TestLanes:
 
 
 class TestTopicsMadeAgain:
-    """An end of the producer goes by what was sealed, so that is told of all lanes (identities' FORMAT.md, section 5)."""
+    """A producer's end goes by what was sealed, so that is told of all lanes (identities' FORMAT.md, section 5)."""
 
     @pytest.mark.parametrize(
         ("before", "after", "acknowledged"),
