@@ -38,7 +38,7 @@ def write_docs(folder: Path, results: Results, about: dict[str, Any], *, cases: 
     With `cases` only these were run, and the page keeps the others as its samples have them.
     """
     page = folder / PAGE
-    if cases:
+    if cases and (folder / SAMPLES).exists():
         before = json.loads((folder / SAMPLES).read_text())
         results = results.beside(Results.from_json(before["results"]))
         later = [run for run in before["about"].get("later", ()) if not set(run["cases"]) <= set(cases)]

@@ -243,8 +243,8 @@ def test_swap_topic_ids(scene: Scene):
     scene.broker.answers[ApiKey.METADATA] = swap
     with RawClient(scene.proxy.bootstrap) as client, pytest.raises(ConnectionClosedError):
         client.metadata(*names)
-    types = [one["cloudevent"]["type"] for one in scene.proxy.events("audit")]
-    assert "io.kveil.topic.renamed" in types
+    renamed = "io.kveil.topic.renamed"
+    wait_until(lambda: renamed in [one["cloudevent"]["type"] for one in scene.proxy.events("audit")])
 
 
 def test_lead_clients_around_the_proxy(scene: Scene):
