@@ -117,11 +117,11 @@ _record: Callable[[Event], None] = log_event
 
 
 @contextmanager
-def recorded_by(record: Callable[[Event], None]) -> Iterator[None]:
-    """Have every event of this process recorded by somebody else, for the length of a block."""
+def recorded_by(record: Callable[[Event], None]) -> Iterator[Callable[[Event], None]]:
+    """Have every event of this process recorded by somebody else, for the length of a block; gives who did before."""
     global _record
     before, _record = _record, record
     try:
-        yield
+        yield before
     finally:
         _record = before

@@ -1,6 +1,7 @@
 """Counts what an authority or a keeper decides, as it goes into the audit."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 from kveil.proxy.admin.audit import TYPE_PREFIX, Event, log_event
@@ -23,13 +24,15 @@ class IdentityEvents:
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
+        self.hand_on: Callable[[Event], None] = log_event
+        """Who records them."""
 
     def record(self, event: Event) -> None:
-        """Count it, and write its log line."""
+        """Count it, and hand it on."""
         kind = event["type"].removeprefix(TYPE_PREFIX)
         reason = event["data"][_REASON_OF[kind]] if kind in _REASON_OF else ""
         self._counts[kind, str(reason)] += 1
-        log_event(event)
+        self.hand_on(event)
 
     def samples(self) -> dict[str, float]:
         """Return its samples."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from kveil.proxy.cli import authority_work, identities, options
+from kveil.proxy.cli.auditing import audited
 from kveil.proxy.cli.options import Flags, settings_from
 from kveil.proxy.cli.telling import still_at, tell
 
@@ -49,7 +50,7 @@ def run(
     if approve and not sys.stdin.isatty():
         raise IdentityError("--approve asks on a terminal, and standard input is none")
     store, keys = authority_work.opened(directory, passphrase)
-    with store.running():
+    with store.running(), audited("kveil authority run", settings):
         asyncio.run(_run(settings, store, keys, approve=approve))
 
 
@@ -129,7 +130,7 @@ def grant(
         return granting
 
     flags = Flags(config=config, upstream=upstream, tls=tls, tls_ca=tls_ca)
-    state = authority_work.decided(flags, directory, passphrase, work, out=out)
+    state = authority_work.decided("kveil authority grant", flags, directory, passphrase, work, out=out)
     member = state.member(subject)
     assert member is not None
     credential = member.credential
@@ -181,7 +182,14 @@ def revoke(
     reads_topic = bool(config or upstream)
     try:
         state = authority_work.decided(
-            flags, directory, passphrase, work, out=out, reads_topic=reads_topic, before=None if now else ask
+            "kveil authority revoke",
+            flags,
+            directory,
+            passphrase,
+            work,
+            out=out,
+            reads_topic=reads_topic,
+            before=None if now else ask,
         )
     except authority_work.TopicWantedError:
         raise IdentityError(
@@ -214,7 +222,14 @@ def checkpoint(
     """Sign the next checkpoint, which renews the lease of all producers, and credentials that are getting old."""
     flags = Flags(config=config, upstream=upstream, tls=tls, tls_ca=tls_ca)
     state = authority_work.decided(
-        flags, directory, passphrase, lambda _: lambda _: None, out=out, force=True, all_again=all_again
+        "kveil authority checkpoint",
+        flags,
+        directory,
+        passphrase,
+        lambda _: lambda _: None,
+        out=out,
+        force=True,
+        all_again=all_again,
     )
     shown = authority_work.checkpoint_of(state)
     tell(f"Checkpoint {shown['checkpoint']}, until {shown['expires']}.", shown, as_json=as_json)

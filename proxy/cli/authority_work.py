@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kveil.proxy.cli import identities
+from kveil.proxy.cli.auditing import audited, audited_by_file
 from kveil.proxy.cli.options import Flags, settings_from
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def decide_offline(
 
 
 def decided(
+    operation: str,
     flags: Flags,
     directory: Path | None,
     passphrase: str | None,
@@ -72,14 +74,15 @@ def decided(
 ) -> "AuthorityState":
     """Decide, and publish or write the file. With a file the topic is read only where `flags` say where it is.
 
-    `before` is what must be on the topic first.
+    `operation` is the command, for the audit; `before` is what must be on the topic first.
     """
     import asyncio
 
     from kveil.proxy.identity.owed import everything
 
     if out is not None and not (reads_topic and (flags.config or flags.upstream)):
-        state, keys = decide_offline(directory, passphrase, work(None), force=force)
+        with audited_by_file(operation, flags.config):
+            state, keys = decide_offline(directory, passphrase, work(None), force=force)
         identities.write_records(out, state.realm, everything(keys, state))
         return state
     settings = settings_from(flags)
@@ -92,7 +95,8 @@ def decided(
             await before(at_work)
         found.append(await at_work.decide(work(reader), force=force, all_again=all_again, publishes=out is None))
 
-    asyncio.run(at_topic(settings, store, keys, once))
+    with audited(operation, settings):
+        asyncio.run(at_topic(settings, store, keys, once))
     if out is not None:
         identities.write_records(out, found[0].realm, everything(keys, found[0]))
     return found[0]

@@ -7,6 +7,7 @@ import typer
 
 from kveil.proxy.cli import identities, options
 from kveil.proxy.cli.apps import command_app
+from kveil.proxy.cli.auditing import audited
 from kveil.proxy.cli.options import Flags, settings_from
 from kveil.proxy.cli.telling import tell, warn
 
@@ -78,7 +79,8 @@ def enroll(
         if authority is not None:
             warn(f"fingerprint of this host, for the authority: {identities.fingerprint(subject)}", as_json=True)
 
-    enrolled = asyncio.run(enrol(settings, directory, protection, whom, name=name, seconds=wait, tell=asked))
+    with audited("kveil enroll", settings):
+        enrolled = asyncio.run(enrol(settings, directory, protection, whom, name=name, seconds=wait, tell=asked))
     _tell(whom, enrolled, directory, as_json=as_json)
 
 

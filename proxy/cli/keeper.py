@@ -8,6 +8,7 @@ import typer
 
 from kveil.proxy.cli import identities, options
 from kveil.proxy.cli.apps import command_app
+from kveil.proxy.cli.auditing import audited
 from kveil.proxy.cli.options import Flags, settings_from
 from kveil.proxy.cli.telling import tell
 
@@ -42,7 +43,8 @@ def run(
 
     flags = Flags(config=config, upstream=upstream, tls=tls, tls_ca=tls_ca, log_level=log_level, log_format=log_format)
     settings = settings_from(flags)
-    asyncio.run(_run(settings, _control(settings, directory, passphrase, config)))
+    with audited("kveil keeper run", settings):
+        asyncio.run(_run(settings, _control(settings, directory, passphrase, config)))
 
 
 async def _run(settings: "Settings", control: "Control") -> None:
@@ -106,7 +108,8 @@ def regrant(
     settings = settings_from(Flags(config=config, upstream=upstream, tls=tls, tls_ca=tls_ca))
     control = _control(settings, directory, passphrase, config)
     try:
-        made = asyncio.run(keep_once(settings, control))
+        with audited("kveil keeper regrant", settings):
+            made = asyncio.run(keep_once(settings, control))
     except (KeyDenied, KeyUnavailable) as error:
         typer.echo(f"kveil: {error}", err=True)
         raise typer.Exit(FAILED) from None

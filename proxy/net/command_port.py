@@ -31,7 +31,8 @@ async def command_port(
         return {**samples(), **events.samples(), "kveil_cpu_seconds_total": time.process_time()}
 
     site = CommandSite(all_samples, trouble)
-    with recorded_by(events.record):
+    with recorded_by(events.record) as before:
+        events.hand_on = before
         await site.start(sockets)
         try:
             yield

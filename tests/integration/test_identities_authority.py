@@ -42,7 +42,13 @@ class Place:
             "tls": {"ca": str(cluster.certificates.authority.path)},
             "sasl": {"mechanism": "SCRAM-SHA-512", "username": "alice", "password": f"file:{secret}"},
         }
-        self.config.write_text(yaml.safe_dump({"upstream": upstream, "log": {"format": "json"}}))
+        audit = {"file": {"path": str(folder / "audit.jsonl")}}
+        self.config.write_text(yaml.safe_dump({"upstream": upstream, "log": {"format": "json"}, "audit": audit}))
+
+    def audited(self) -> set[tuple[str, str]]:
+        """What the audit's file has: what happened, by which command."""
+        events = map(json.loads, (self.folder / "audit.jsonl").read_text().splitlines())
+        return {(one["type"].removeprefix("io.kveil."), one["data"]["operation"]) for one in events}
 
     def authority(self, command: str, *arguments: str, online: bool = True) -> subprocess.CompletedProcess[str]:
         reach = ("-c", str(self.config)) if online else ()
@@ -143,6 +149,13 @@ def test_the_walk_through(place: Place):
         assert revoked.returncode == 0, revoked.stderr
         assert place.listed() == {}
         assert place.readers("c", "demo-1") == []
+    assert place.audited() >= {
+        ("identity.enrolled", "kveil enroll"),
+        ("ticket.redeemed", "kveil authority run"),
+        ("identity.granted", "kveil authority run"),
+        ("identity.alarm", "kveil authority run"),
+        ("identity.revoked", "kveil authority revoke"),
+    }
 
 
 def test_a_grant_by_fingerprint(place: Place):
@@ -158,6 +171,7 @@ def test_a_grant_by_fingerprint(place: Place):
     assert granted.returncode == 0, granted.stderr
     enrolled = place.enroll("c", "--authority", fingerprint)
     assert enrolled.returncode == 0, enrolled.stderr
+    assert ("identity.granted", "kveil authority grant") in place.audited()
     assert "consumer demo-* (history all)" in enrolled.stdout
     unknown = place.authority("grant", "ab" * 32, "--role", "consumer", "--topics", "x")
     assert unknown.returncode == 2
