@@ -74,7 +74,10 @@ class Streams:
         if named is not None:  # its id has become known
             self._streams[partition] = named
             return named
-        is_remade = any((one.topic, one.number) == (partition.topic, partition.number) for one in self._streams)
+        is_remade = any(  # not where a reload has changed what becomes of gaps
+            (one.topic, one.number) == (partition.topic, partition.number) and one.place != partition.place
+            for one in self._streams
+        )
         if is_remade:
             self.tell(partition, [Finding(Kind.REMADE, b"", 0, 0, 0, 0)], "", None)
         made = self._streams[partition] = Stream(refuse_gaps=partition.refuses_gaps, is_remade=is_remade)
